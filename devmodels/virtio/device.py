@@ -32,7 +32,13 @@ from devmodels.virtio.constants import (
 )
 from devmodels.virtio.devicetype import DeviceType, Transport
 from devmodels.virtio.holding import holding
-from devmodels.virtio.negotiation import judge_notification, new_bits, notified, write_features
+from devmodels.virtio.negotiation import (
+    judge_notification,
+    new_bits,
+    notified,
+    write_features,
+    write_legacy_features,
+)
 from devmodels.virtio.queue import VirtQueue
 from devmodels.virtio.ring import Chain, RingError
 from devmodels.virtio.state import DeviceState
@@ -230,17 +236,7 @@ class VirtioDevice(DeviceType):
     @holding
     def write_legacy_features(self, value: int) -> None:
         """The driver writes its 32 feature bits through the legacy interface; queues that run go on with them."""
-        if self.resetting:
-            return
-        if self.status & (Status.DRIVER_OK | Status.FEATURES_OK if self.as_qemu else Status.DRIVER_OK):
-            self.violation("VIRTIO 1.4 §3.1.2", "features written after DRIVER_OK", written(value, 4))
-            return
-        self.driver_features = value
-        self.note(EventKind.FEATURES, value)
-        self.features_accepted()
-        for queue in self.queues:
-            if queue.ring is not None:
-                queue.renegotiate()
+        write_legacy_features(self, value)
 
     def start_queues(self) -> None:
         """DRIVER_OK: the queues that are enabled run from now on."""
@@ -259,20 +255,19 @@ class VirtioDevice(DeviceType):
             return
         queue.flush_due = True
         budget = BUDGET
+        chains: list[Chain] = []
         try:
             ring.disable_notifications()
             count = ring.available()
             while True:
                 if count:
-                    chains: list[Chain] = []
-                    try:
-                        budget -= ring.take(min(count, BATCH), budget, chains)
-                    finally:
-                        # What came before a broken one is whole.
-                        if chains:
-                            if self.trace is not None:
-                                queue.note_taken(chains)
-                            self.handle(queue, chains)
+                    budget -= ring.take(min(count, BATCH), budget, chains)
+                    if self.as_qemu:
+                        self.judge_chains(queue, chains)
+                    if self.trace is not None:
+                        queue.note_taken(chains)
+                    self.handle(queue, chains)
+                    chains = []
                 if budget <= 0:
                     self.soon(queue.context, partial(self.process, queue))
                     break
@@ -285,11 +280,18 @@ class VirtioDevice(DeviceType):
                 if not count:
                     break
         except RingError as error:
-            # What came before it is whole.
-            queue.flush()
-            queue.broken(error)
+            if self.trace is not None:
+                queue.note_taken(chains)
+            self.handle_last(queue, chains, error)
         else:
             queue.flush()
+
+    def handle_last(self, queue: VirtQueue, chains: Sequence[Chain], error: RingError) -> None:
+        """What came before a broken buffer is whole; then the ring is broken."""
+        if chains:
+            self.handle(queue, chains)
+        queue.flush()
+        queue.broken(error)
 
     # --- suspension (VIRTIO 1.4 §3.4)
 

@@ -67,6 +67,12 @@ class DeviceType(ABC):
     def handle(self, queue: VirtQueue, chains: Sequence[Chain]) -> None:
         """Start the work of buffers that came together; `queue.finish` gives them back, perhaps before this returns."""
 
+    def judge_chains(self, queue: VirtQueue, chains: list[Chain]) -> None:
+        """RingError where one of these cannot be a request, and QEMU's device needs a reset then (profile `qemu`).
+
+        `chains` keeps those before it; it and the others are no longer in flight.
+        """
+
     def cancel(self, queue: VirtQueue) -> None:
         """Drop requests of `queue` that have not started."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from devmodels.conformance import written
+from devmodels.trace import EventKind
 from devmodels.virtio.constants import ACCESS_PLATFORM, SUSPEND, VERSION_1, Status
 
 if TYPE_CHECKING:
@@ -115,6 +116,21 @@ def _write_as_qemu(device: VirtioDevice, value: int, select: int) -> None:
     if device.status & Status.FEATURES_OK or device.resetting:
         return
     device.driver_features = device.features_written & device.device_features
+
+
+def write_legacy_features(device: VirtioDevice, value: int) -> None:
+    """The driver writes its 32 feature bits through the legacy interface; queues that run go on with them."""
+    if device.resetting:
+        return
+    if device.status & (Status.DRIVER_OK | Status.FEATURES_OK if device.as_qemu else Status.DRIVER_OK):
+        device.violation("VIRTIO 1.4 §3.1.2", "features written after DRIVER_OK", written(value, 4))
+        return
+    device.driver_features = value
+    device.note(EventKind.FEATURES, value)
+    device.features_accepted()
+    for queue in device.queues:
+        if queue.ring is not None:
+            queue.renegotiate()
 
 
 def notified(index: int, data: int | None) -> bytes:

@@ -27,29 +27,24 @@ from devmodels.memoryregions import GuestMemoryError
 from devmodels.virtio.constants import EVENT_IDX, INDIRECT_DESC, MAX_QUEUE_SIZE, RING_RESET
 from devmodels.virtio.device import CORE_FEATURES, VirtioDevice
 from devmodels.virtio.queue import VirtQueue
-from devmodels.virtio.ring import Chain
+from devmodels.virtio.ring import Chain, RingError
 from devmodels.virtio.scatter import fill, gather, skip
 from devmodels.virtio_blk.config import VirtioBlkOptions, as_qemu, config_values, offered_features
 from devmodels.virtio_blk.configspace import ConfigSpace, look_at, may_write
 from devmodels.virtio_blk.habits import habits_of
 from devmodels.virtio_blk.layout import (
-    ID_BYTES,
-    LIFETIME,
     REQUEST_HEADER,
     SECTOR,
     BlkFeature,
-    BlkType,
 )
 from devmodels.virtio_blk.limits import allowed
+from devmodels.virtio_blk.others import start_other
 from devmodels.virtio_blk.quickreads import read_now
-from devmodels.virtio_blk.ranges import RANGE_OPS, range_parts
 from devmodels.virtio_blk.request import (
     HEADER_SIZE,
     OPERATION,
     S_IOERR,
     S_OK,
-    S_UNSUPP,
-    T_FLUSH_OUT,
     T_IN,
     T_OUT,
     BlkRequest,
@@ -270,14 +265,35 @@ class VirtioBlk(VirtioDevice):
         """Answer the reads that need no waiting; make requests of the others and submit them together."""
         done = read_now(self, queue, chains)
         if done < len(chains):
-            starting = self._parse(queue, chains[done:] if done else chains)
-            if len(starting) > 1 and self.options.request_merging:
-                with self.backend.batch():
-                    for each in starting:
-                        self.backend.submit(each)
-            else:
+            self.submit(queue, self._parse(queue, chains[done:] if done else chains))
+
+    def judge_chains(self, queue: VirtQueue, chains: list[Chain]) -> None:
+        """Without a header or a status byte."""
+        for number, chain in enumerate(chains):
+            if not chain.writable_bytes or chain.readable_bytes < HEADER_SIZE:
+                for each in chains[number:]:
+                    del queue.in_flight[each.head]
+                del chains[number:]
+                raise RingError(OPERATION, f"head {chain.head} without header or status byte")
+
+    def handle_last(self, queue: VirtQueue, chains: Sequence[Chain], error: RingError) -> None:
+        """QEMU's is broken by the time that what has to wait for the disk is done: nobody is told of that."""
+        if self.as_qemu:
+            starting = self._parse(queue, chains)
+            super().handle_last(queue, (), error)
+            self.submit(queue, starting)
+        else:
+            super().handle_last(queue, chains, error)
+
+    def submit(self, queue: VirtQueue, starting: Sequence[Request]) -> None:  # noqa: ARG002
+        """Submit requests of `queue` together."""
+        if len(starting) > 1 and self.options.request_merging:
+            with self.backend.batch():
                 for each in starting:
                     self.backend.submit(each)
+        else:
+            for each in starting:
+                self.backend.submit(each)
 
     def _parse(self, queue: VirtQueue, chains: Sequence[Chain]) -> list[Request]:
         """The requests to be submitted together; what needs no submission, or is refused, has been answered."""
@@ -323,7 +339,7 @@ class VirtioBlk(VirtioDevice):
                     length = chain.readable_bytes - HEADER_SIZE
                     ready = self._prepare_io(request, _WRITE, sector, skip(readable, HEADER_SIZE), length)
                 else:
-                    self._start_other(request, kind, sector, data_in, starting)
+                    start_other(self, request, kind, sector, data_in, starting)
                     continue
             except GuestMemoryError as error:
                 self.refuse(
@@ -380,54 +396,6 @@ class VirtioBlk(VirtioDevice):
             dma.unmap(0)
             self.finish(request, status)
 
-    def _start_other(
-        self,
-        request: BlkRequest,
-        kind: int,
-        sector: int,
-        data_in: list[tuple[int, int]],
-        starting: list[Request],
-    ) -> None:
-        """Everything but IN and OUT; what is to be submitted is added to `starting`."""
-        if kind == BlkType.VIRTIO_BLK_T_FLUSH or (kind == T_FLUSH_OUT and self.legacy):
-            self._flush(request, sector)
-            starting.append(request)
-        elif kind in RANGE_OPS:
-            starting += range_parts(self, request, BlkType(kind))
-        elif kind == BlkType.VIRTIO_BLK_T_GET_ID:
-            serial = self.options.serial.encode().ljust(ID_BYTES, b"\0")
-            self._answer(request, data_in, serial)
-        elif kind == BlkType.VIRTIO_BLK_T_GET_LIFETIME and self.has(BlkFeature.VIRTIO_BLK_F_LIFETIME):
-            life = self.options.lifetime
-            assert life is not None
-            values = (life.pre_eol_info, life.device_lifetime_est_typ_a, life.device_lifetime_est_typ_b)
-            self._answer(request, data_in, LIFETIME.pack(*values))
-        else:
-            self.refuse(request, S_UNSUPP, f"request type {kind} is unknown or was not negotiated")
-
-    def _flush(self, request: BlkRequest, sector: int) -> None:
-        if sector:
-            self.wrong(request, f"FLUSH with sector {sector}, expected 0")
-        if not self.has(BlkFeature.VIRTIO_BLK_F_FLUSH):
-            self.wrong(request, "FLUSH without VIRTIO_BLK_F_FLUSH")
-        request.op = Op.FLUSH
-        request.offset = request.length = 0
-        request.vectors = ()
-        request.done = self.io_done
-
-    def _answer(self, request: BlkRequest, data_in: list[tuple[int, int]], payload: bytes) -> None:
-        """Answer from the device itself: `payload`, cut or zero-padded to the driver's buffer."""
-        room = request.chain.writable_bytes - 1
-        if room != len(payload):
-            self.wrong(request, f"buffer of {room} bytes for an answer of {len(payload)}")
-        try:
-            fill(self.memory, data_in, payload, padded=not self.habits.writes_no_rest)
-        except GuestMemoryError as error:
-            self.wrong(request, f"answer outside memory: {error}", data=written(error.address, 8))
-            self.finish(request, S_IOERR, reachable=False)
-            return
-        self.finish(request, S_OK, filled=True)
-
     # --- the end of a request
 
     def part_done(self, part: Request) -> None:
@@ -479,6 +447,8 @@ class VirtioBlk(VirtioDevice):
         chain = request.chain
         queue = request.queue
         if queue.resetting or self.resetting or self.stopped:
+            if self.stopped and self.as_qemu:
+                self._tell(request, status)
             queue.finish(((chain, 0),))
             return
         if self.paused:
@@ -492,9 +462,15 @@ class VirtioBlk(VirtioDevice):
                 fill(self.memory, split_tail(chain.writable)[0], b"")
             except GuestMemoryError:
                 reachable = False
+        if not self._tell(request, status):
+            reachable = self.habits.counts_all
+        queue.finish(((chain, filling if reachable else 0),))
+
+    def _tell(self, request: BlkRequest, status: int) -> bool:
+        """Write the status byte; False where it is no memory."""
         try:
             self.memory.write_byte(request.status_address, status)
         except GuestMemoryError as error:
             self.wrong(request, f"status byte outside memory: {error}", data=written(error.address, 8))
-            reachable = self.habits.counts_all
-        queue.finish(((chain, filling if reachable else 0),))
+            return False
+        return True

@@ -54,7 +54,10 @@ class ThreadedVirtioBlk(VirtioBlk):
         No read is done here, be its data at hand or not: who runs on the node, what it holds back and what is counted
         is for the backend's context to know.
         """
-        starting = self._parse(queue, chains)
+        self.submit(queue, self._parse(queue, chains))
+
+    def submit(self, queue: VirtQueue, starting: Sequence[Request]) -> None:
+        """They are on their way there."""
         if starting:
             self._crossings[queue.index].submit(starting)
 

@@ -10,7 +10,9 @@ from typer.testing import CliRunner
 
 from devmodels.ata.command import AtaCommand
 from devmodels.ata.device import AtaDevice
+from devmodels.virtio_blk import others
 from devmodels.virtio_blk.device import VirtioBlk
+from devmodels.virtio_blk.request import BlkRequest
 from guestsim.cli import app
 from guestsim.diff import shrink
 from guestsim.diff.profiles import PROFILES, Profile
@@ -45,12 +47,14 @@ steps:
 
 
 def other_identifier(patch: pytest.MonkeyPatch) -> None:
-    answer = VirtioBlk._answer
+    answer = others.answer
 
-    def broken(self: VirtioBlk, request: object, data_in: object, payload: bytes) -> None:
-        answer(self, request, data_in, bytes((payload[0] ^ 1,)) + payload[1:])  # type: ignore[arg-type]
+    def broken(
+        device: VirtioBlk, request: BlkRequest, data_in: list[tuple[int, int]], payload: bytes
+    ) -> None:
+        answer(device, request, data_in, bytes((payload[0] ^ 1,)) + payload[1:])
 
-    patch.setattr(VirtioBlk, "_answer", broken)
+    patch.setattr(others, "answer", broken)
 
 
 def other_address(patch: pytest.MonkeyPatch) -> None:

@@ -246,3 +246,35 @@ def test_next_of_a_descriptor_with_a_table_says_nothing(
         pass
     assert rig.used_operations == done
     assert bool(rig.device.status & 0x40) is not bool(done)
+
+
+def unframed(rig: BlkRig, readable: int, room: int) -> None:
+    """A buffer that is no request."""
+    rig.place(rig.readable(bytes(readable), (readable,)), rig.writable(room, (0,)) if room else [])
+
+
+@pytest.mark.parametrize(("readable", "room"), [(16, 0), (0, 513), (15, 1)])
+@pytest.mark.parametrize("packed", [False, True], ids=["split", "packed"])
+def test_a_buffer_without_header_or_status_needs_a_reset(readable: int, room: int, packed: bool) -> None:
+    for profile, broken in ((Profile.QEMU, True), (Profile.STRICT, False)):
+        rig = blk(profile=profile, packed=packed)
+        unframed(rig, readable, room)
+        (sent,) = rig.sent
+        rig.go()
+        assert (sent.length is None, bool(rig.device.status & 0x40)) == (broken, broken)
+
+
+def test_what_waits_for_the_disk_when_the_ring_breaks_is_done_and_not_told_of() -> None:
+    rig = blk(profile=Profile.QEMU)
+    identity, read = rig.start(GET_ID, room=20), rig.start(IN, room=512)
+    unframed(rig, 16, 0)
+    after = rig.start(IN, room=512)
+    rig.go()
+    assert rig.device.status & 0x40
+    assert (identity.length, read.length, after.length) == (21, None, None)
+    assert rig.content(read.writable) == rig.disk.data[:512] + bytes([OK])
+    assert rig.content(after.writable) == UNTOUCHED * 513
+    assert rig.used_operations == [Op.READ]
+    rig.device.write_status(0)
+    rig.settle()
+    assert rig.device.status == 0

@@ -19,6 +19,7 @@ from devmodels.virtio.queue import VirtQueue
 from devmodels.virtio.ring import Chain
 from devmodels.virtio.split import SplitRing
 from devmodels.virtio_blk import device as blk_devices
+from devmodels.virtio_blk import others
 from devmodels.virtio_blk.device import VirtioBlk
 from devmodels.virtio_blk.layout import BlkType
 from devmodels.virtio_blk.request import S_OK, BlkRequest, RangePart
@@ -129,10 +130,10 @@ def forgotten_request() -> Iterator[None]:
 @contextmanager
 def empty_flush() -> Iterator[None]:
     """A flush is acknowledged, and never reaches the disk: no driver can tell."""
-    original = VirtioBlk._start_other
+    original = others.start_other
 
     def start_other(
-        self: VirtioBlk,
+        device: VirtioBlk,
         request: BlkRequest,
         kind: int,
         sector: int,
@@ -140,12 +141,12 @@ def empty_flush() -> Iterator[None]:
         starting: list[Request],
     ) -> None:
         if kind == BlkType.VIRTIO_BLK_T_FLUSH:
-            self.finish(request, S_OK)
+            device.finish(request, S_OK)
         else:
-            original(self, request, kind, sector, data_in, starting)
+            original(device, request, kind, sector, data_in, starting)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(VirtioBlk, "_start_other", start_other)
+        patch.setattr("devmodels.virtio_blk.device.start_other", start_other)
         yield
 
 

@@ -19,6 +19,7 @@ from devmodels.blockbackend.filters import FilterNode
 from devmodels.blockbackend.request import HAS_FUA
 from devmodels.blockbackend.runs import Runs
 from devmodels.blockbackend.vectors import is_zero
+from devmodels.virtio_blk import others
 from devmodels.virtio_blk.device import VirtioBlk
 from devmodels.virtio_blk.request import S_OK, BlkRequest, RangePart
 from guestsim.powercut.simulate import Run, cut_again, sample, simulate
@@ -113,19 +114,19 @@ def merged_write_loses_fua(patch: pytest.MonkeyPatch) -> None:
 
 
 def flush_is_answered_before_it_is_done(patch: pytest.MonkeyPatch) -> None:
-    flush = VirtioBlk._flush
+    flush = others.flush
 
     def broken(device: VirtioBlk, request: BlkRequest, sector: int) -> None:
         flush(device, request, sector)
         device.finish(request, S_OK)
         request.done = None
 
-    patch.setattr(VirtioBlk, "_flush", broken)
+    patch.setattr(others, "flush", broken)
 
 
 def flush_covers_its_own_queue_only(patch: pytest.MonkeyPatch) -> None:
     """A flush of a queue that has written nothing since its last one is answered at once."""
-    flush, prepare = VirtioBlk._flush, VirtioBlk._prepare_io
+    flush, prepare = others.flush, VirtioBlk._prepare_io
     dirty: set[object] = set()
 
     def watched(device: VirtioBlk, request: BlkRequest, op: Op, *rest: object) -> bool:
@@ -141,7 +142,7 @@ def flush_covers_its_own_queue_only(patch: pytest.MonkeyPatch) -> None:
             request.op, request.offset, request.length = Op.READ, 0, 0
 
     patch.setattr(VirtioBlk, "_prepare_io", watched)
-    patch.setattr(VirtioBlk, "_flush", broken)
+    patch.setattr(others, "flush", broken)
 
 
 def answer_does_not_wait_for_every_segment(patch: pytest.MonkeyPatch) -> None:
