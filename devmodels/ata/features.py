@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from devmodels.ata.device import AtaDevice
 
 SET_FEATURES = 0xEF
+TAKEN = (0xAA, 0x55, 0x05, 0x85, 0x69, 0x67, 0x96, 0x9A, 0x42, 0xC2)
+"""Subcommands that QEMU's devices take, and that change nothing."""
 D = TypeVar("D", bound="AtaDevice")
 
 

@@ -37,6 +37,10 @@ class Words:
         """A string of `count` words, padded with spaces; the first one of two characters is in the high byte."""
         self._words[word : word + count] = _text(text, count)
 
+    def plain(self) -> bytes:
+        """All of them, without a checksum."""
+        return struct.pack(f"<{WORDS}H", *self._words)
+
     def pack(self) -> bytes:
         """All of them, with the checksum: the sum of all bytes is 0."""
         self[WORDS - 1] = SIGNATURE

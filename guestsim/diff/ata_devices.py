@@ -210,19 +210,21 @@ _AHCI_DISK_MASKS = (
             "A queued command's data come after a DMA Setup FIS (Serial ATA 3.2 §13.6.3); QEMU has none (right: ours).",
         )
     ),
-    of_memory(*OURS_ALONE),
-    of_memory(*THEIRS_ALONE),
-    _port_mask(*OURS_ALONE, PortReg.TFD, 0x0411, (0x0010, 0x0401), OURS),
-    _port_mask(*OURS_ALONE, PortReg.IS, 0x4000_0000, (0, 0x4000_0000), OURS),
-    *(_port_mask(*OURS_ALONE, PortReg.CI, bit, (0, bit), OURS) for bit in SLOTS),
-    *(
-        _port_mask(*THEIRS_ALONE, PortReg.TFD, 0x0411, (mine, others), THEIRS)
-        for mine in (0x0411, 0x0401)
-        for others in (0x0010, 0)
+    *strict(
+        of_memory(*OURS_ALONE),
+        of_memory(*THEIRS_ALONE),
+        _port_mask(*OURS_ALONE, PortReg.TFD, 0x0411, (0x0010, 0x0401), OURS),
+        _port_mask(*OURS_ALONE, PortReg.IS, 0x4000_0000, (0, 0x4000_0000), OURS),
+        *(_port_mask(*OURS_ALONE, PortReg.CI, bit, (0, bit), OURS) for bit in SLOTS),
+        *(
+            _port_mask(*THEIRS_ALONE, PortReg.TFD, 0x0411, (mine, others), THEIRS)
+            for mine in (0x0411, 0x0401)
+            for others in (0x0010, 0)
+        ),
+        _port_mask(*THEIRS_ALONE, PortReg.IS, 0x4000_0001, (0x4000_0000, 1), THEIRS),
+        _port_mask(*THEIRS_ALONE, PortReg.IS, 0x4000_0001, (0x4000_0001, 1), THEIRS),
+        *(_port_mask(*THEIRS_ALONE, PortReg.CI, bit, (bit, 0), THEIRS) for bit in SLOTS),
     ),
-    _port_mask(*THEIRS_ALONE, PortReg.IS, 0x4000_0001, (0x4000_0000, 1), THEIRS),
-    _port_mask(*THEIRS_ALONE, PortReg.IS, 0x4000_0001, (0x4000_0001, 1), THEIRS),
-    *(_port_mask(*THEIRS_ALONE, PortReg.CI, bit, (bit, 0), THEIRS) for bit in SLOTS),
     *strict(
         of_memory(
             "accepted",
@@ -340,17 +342,19 @@ _IDE_DISK_MASKS = (
     ),
     of_memory(*ABSENT),
     *strict(*(of_memory(*what) for what in WRONG_TABLES)),
-    *(
-        Mask(*what, window, start, start + 1, bits, frozenset({tag}), values)
-        for what, tag, error, both in (
-            (OURS_ALONE, OURS, (0, 4), ((0x10, 0x01),)),
-            (THEIRS_ALONE, THEIRS, (4, 0), ((0x11, 0x10), (0x11, 0), (0x01, 0x10), (0x01, 0))),
-        )
-        for window, start, bits, values in (
-            ("ide", Reg.ERROR, 0x04, error),
-            *(("ide", Reg.STATUS, 0x11, pair) for pair in both),
-            *(("control", 0, 0x11, pair) for pair in both),
-        )
+    *strict(
+        *(
+            Mask(*what, window, start, start + 1, bits, frozenset({tag}), values)
+            for what, tag, error, both in (
+                (OURS_ALONE, OURS, (0, 4), ((0x10, 0x01),)),
+                (THEIRS_ALONE, THEIRS, (4, 0), ((0x11, 0x10), (0x11, 0), (0x01, 0x10), (0x01, 0))),
+            )
+            for window, start, bits, values in (
+                ("ide", Reg.ERROR, 0x04, error),
+                *(("ide", Reg.STATUS, 0x11, pair) for pair in both),
+                *(("control", 0, 0x11, pair) for pair in both),
+            )
+        ),
     ),
     Mask(
         "refused-dma",

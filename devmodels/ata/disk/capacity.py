@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from devmodels.ata.command import AtaCommand, AtaError
-from devmodels.ata.constants import LBA, MAX_LBA28, Error, Transport
+from devmodels.ata.constants import LBA, MAX_LBA28, Error
 from devmodels.ata.disk.rw import extent
 from devmodels.ata.table import Addressing, Command, Protocol, Sub
 from devmodels.iocontext import Coro
@@ -31,8 +31,6 @@ def native_max(disk: AtaDisk, command: AtaCommand, *, ext: bool) -> None:
     if ext:
         taskfile.lba = last_address(disk)
     else:
-        if disk.violations.as_qemu and disk.transport is Transport.SERIAL:
-            taskfile.count = taskfile.count or 0x100
         taskfile.lba28 = min(last_address(disk), MAX_LBA28)
 
 

@@ -17,6 +17,7 @@ from devmodels.ata.disk.errorlog import ErrorLog
 from devmodels.ata.disk.geometry import Geometry, default_geometry, translate
 from devmodels.ata.disk.identify import MAX_MULTIPLE
 from devmodels.ata.disk.medium import MediumTransfer
+from devmodels.ata.disk.memory import Memory
 from devmodels.ata.disk.options import AtaDiskOptions
 from devmodels.ata.disk.requests import AtaRequest, wake
 from devmodels.ata.disk.rw import READ_FPDMA_QUEUED
@@ -98,13 +99,20 @@ class AtaDisk(AtaDevice):
         self.bad = BadSectors()
         self.host_logs: dict[int, bytes] = {}
         self.sector_buffer = bytes(BLOCK)
+        self.memory = Memory()
         super().__init__(backend.context, name=name or backend.name, violations=violations)
+        if self.violations.as_qemu:
+            self.multiple, self.reverts = MAX_MULTIPLE, False
 
     # --- what it is
 
     @cached_property
     def commands(self) -> Sequence[Command[AtaDisk]]:
         """Its table, read when the first command comes."""
+        if self.violations.as_qemu:
+            from devmodels.ata.disk import asqemu
+
+            return asqemu.of(self.options)
         from devmodels.ata.disk.commands import of
 
         return of(self.options)
@@ -255,7 +263,7 @@ class AtaDisk(AtaDevice):
             if error.lba is not None and error.error == Error.UNC:
                 self.bad.failed(error.lba)
         if command.queued and not command.dropped:
-            self.halted = True
+            self.halted = not self.violations.as_qemu
             self.drop([each for each in self.in_flight if each is not command and each.queued])
             super().fail(command, error)
             self.failed_queued = command.tag, command.taskfile
@@ -321,6 +329,9 @@ class AtaDisk(AtaDevice):
         """What a reset changes (ACS-3 §7.45; SATA 3.x §13.5)."""
         self._interrupt_test()
         self.halted = False
+        if self.violations.as_qemu:
+            self._was_reset_as_qemu()
+            return
         self.security.prepared = False
         asleep = self.power_mode in (power.STANDBY, power.SLEEP)
         if kind is Reset.POWER_ON:
@@ -346,6 +357,13 @@ class AtaDisk(AtaDevice):
             self.accessible_frozen = False
         if anew:
             self.backend.write_cache = self.sct.write_cache(self._configured_write_cache)
+
+    def _was_reset_as_qemu(self) -> None:
+        """READ and WRITE MULTIPLE move 16 sectors at a time; once after it was asked for, the translation reverts."""
+        self.multiple = MAX_MULTIPLE
+        if self.reverts:
+            self.reverts = False
+            self.translation = None
 
     def _interrupt_test(self) -> None:
         if self.smart.running is not None:

@@ -33,6 +33,11 @@ class Geometry(msgspec.Struct, frozen=True):
             return -1
         return (cylinder * self.heads + head) * self.sectors + sector - 1
 
+    def anywhere(self, taskfile: TaskFile) -> int:
+        """As QEMU's disk has it: whatever cylinder, head and sector."""
+        sector, cylinder, head = taskfile.lba & 0xFF, taskfile.lba >> 8 & 0xFFFF, taskfile.device & HEAD
+        return (cylinder * self.heads + head) * self.sectors + sector - 1
+
     def place(self, lba: int, taskfile: TaskFile) -> None:
         """The opposite."""
         track, sector = divmod(lba, self.sectors)

@@ -129,9 +129,6 @@ def _identity(disk: AtaDisk, words: Words) -> None:
 def _geometry(disk: AtaDisk, words: Words) -> None:
     accessible, default = disk.accessible, disk.default_geometry
     current = default if disk.translation is None else disk.geometry
-    if disk.violations.as_qemu:
-        # Obsolete: bytes of a track and of a sector.
-        words[4], words[5] = 512 * default.sectors & 0xFFFF, 512
     words[1], words[3], words[6] = default.cylinders, default.heads, default.sectors
     words[54], words[55], words[56] = current.cylinders, current.heads, current.sectors
     words.number(57, 2, min(current.capacity, accessible, MAX_SECTORS))

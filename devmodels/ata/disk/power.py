@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from devmodels.ata.command import AtaCommand, AtaError
-from devmodels.ata.constants import Error, Status
+from devmodels.ata.constants import Error
 from devmodels.ata.table import Command, Handler, Protocol
 
 if TYPE_CHECKING:
@@ -43,10 +43,6 @@ def check(disk: AtaDisk, command: AtaCommand) -> None:
 async def enter(disk: AtaDisk, command: AtaCommand, *, mode: int) -> None:
     """STANDBY, IDLE, SLEEP; what is cached is made stable before the disk spins down."""
     taskfile = command.taskfile
-    if disk.violations.as_qemu:
-        # QEMU's disk stays active, has nothing to unload, and does not show DSC.
-        taskfile.status = Status.DRDY
-        return
     if mode in (STANDBY, SLEEP):
         await disk.flush(command)
     if mode == IDLE and taskfile.command == 0xE1 and taskfile.features & 0xFF == UNLOAD:

@@ -25,14 +25,20 @@ def extent(disk: AtaDisk, command: AtaCommand, addressing: Addressing) -> tuple[
     if addressing is Addressing.LBA48:
         lba, count = taskfile.lba, taskfile.count or 0x1_0000
         if not taskfile.device & LBA:
-            raise AtaError(Error.ABRT)
+            if not disk.violations.as_qemu:
+                raise AtaError(Error.ABRT)
+            lba = disk.geometry.anywhere(taskfile)
     else:
         # QEMU's disk behind an HBA looks at all 16 bits.
         wide = disk.transport is Transport.SERIAL and disk.violations.as_qemu
         count = (taskfile.count if wide else taskfile.count & 0xFF) or 0x100
         if wide:
             taskfile.count = count
-        lba = taskfile.lba28 if taskfile.device & LBA else disk.geometry.lba(taskfile)
+        if taskfile.device & LBA:
+            lba = taskfile.lba28
+        else:
+            place = disk.geometry.anywhere if disk.violations.as_qemu else disk.geometry.lba
+            lba = place(taskfile)
     if lba < 0 or lba + count > disk.accessible:
         raise beyond(disk, lba)
     return lba, count

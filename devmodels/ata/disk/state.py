@@ -13,6 +13,7 @@ from devmodels.ata.disk.errorlog import KEPT, LoggedError
 from devmodels.ata.disk.features import MAX_APM
 from devmodels.ata.disk.geometry import Geometry
 from devmodels.ata.disk.logs import HOST_LOGS, HOST_PAGES
+from devmodels.ata.disk.memory import MAX_TESTS
 from devmodels.ata.disk.sct import STATES
 from devmodels.ata.disk.security import ATTEMPTS, PASSWORD_SIZE
 from devmodels.ata.disk.testlog import MAX_RESULTS
@@ -88,6 +89,15 @@ class ErrorState(msgspec.Struct, frozen=True):
     hours: Word
 
 
+class MemoryState(msgspec.Struct, frozen=True):
+    """`Memory`, field by field."""
+
+    identity: Annotated[bytes, msgspec.Meta(max_length=BLOCK)] = b""
+    autosave: bool = True
+    tests: Annotated[list[Byte], msgspec.Meta(max_length=MAX_TESTS)] = []
+    last: Annotated[int, msgspec.Meta(ge=0, le=MAX_TESTS)] = 0
+
+
 class DiskState(AtaState, frozen=True, kw_only=True):
     """`AtaDisk`, field by field; `powered_for_ns` is how long it has had power, `unused_for_ns` how long its medium has
     not been used.
@@ -119,6 +129,7 @@ class DiskState(AtaState, frozen=True, kw_only=True):
     sct: SctState
     host_logs: dict[int, Log]
     sector_buffer: Block
+    memory: MemoryState = MemoryState()
 
 
 _PLAIN = (
@@ -172,6 +183,7 @@ def save(disk: AtaDisk) -> DiskState:
             bad.reported,
         ),
         sct=_sct(disk),
+        memory=MemoryState(*(getattr(disk.memory, name) for name in MemoryState.__struct_fields__)),
         **{name: getattr(disk, name) for name in _PLAIN},
     )
 
@@ -212,6 +224,8 @@ def judge(state: DiskState) -> None:
             raise ValueError(f"SCT feature states {states}, expected 1 to {STATES}")
     if state.sct.waiting and len(state.sct.waiting) != BLOCK:
         raise ValueError(f"an SCT key sector of {len(state.sct.waiting)} bytes, expected {BLOCK}")
+    if len(state.memory.identity) not in (0, BLOCK) or state.memory.last > len(state.memory.tests):
+        raise ValueError(f"{len(state.memory.identity)} bytes of identity, {state.memory.last} self-tests")
 
 
 def restore(disk: AtaDisk, state: DiskState) -> None:
@@ -245,6 +259,9 @@ def restore(disk: AtaDisk, state: DiskState) -> None:
     bad.most_pending, bad.reallocated = state.bad.most_pending, state.bad.reallocated
     bad.reported = state.bad.reported
     _restore_sct(disk, state.sct)
+    for name in MemoryState.__struct_fields__:
+        setattr(disk.memory, name, getattr(state.memory, name))
+    disk.memory.tests = list(state.memory.tests)
     disk.restore_registers(state)
     if state.smart.test is not None:
         selftest.begin(disk, *state.smart.test)

@@ -6,7 +6,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from devmodels.ata.command import AtaCommand, AtaError
-from devmodels.ata.constants import BLOCK, Error
+from devmodels.ata.constants import BLOCK, Error, Transport
 from devmodels.ata.disk.identify import MAX_TRIM_BLOCKS
 from devmodels.ata.disk.requests import AtaRequest
 from devmodels.ata.table import Command, Protocol, Sub
@@ -21,10 +21,15 @@ RANGE_SHIFT = 48
 SEND_TRIM = 0
 
 
-def trim(disk: AtaDisk, command: AtaCommand) -> DataOut:
-    """Count blocks of 64 ranges follow; QEMU looks at one byte of count, and hosts may have written no more."""
-    count = command.taskfile.count
-    return _ranges_wanted(count & 0xFF if disk.violations.as_qemu else count)
+def trim(_disk: AtaDisk, command: AtaCommand) -> DataOut:
+    """Count blocks of 64 ranges follow."""
+    return _ranges_wanted(command.taskfile.count)
+
+
+def trim_as_qemu(disk: AtaDisk, command: AtaCommand) -> DataOut | None:
+    """A channel's count has one byte; there may be any number of blocks, or none."""
+    blocks = command.taskfile.count & (0xFFFF if disk.transport is Transport.SERIAL else 0xFF)
+    return DataOut(blocks * BLOCK, _trim) if blocks else None
 
 
 def queued_trim(_disk: AtaDisk, command: AtaCommand) -> DataOut:

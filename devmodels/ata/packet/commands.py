@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from devmodels.ata import features
 from devmodels.ata.command import AtaCommand, AtaError
-from devmodels.ata.constants import DIAGNOSTIC_PASSED, PACKET_SIGNATURE
+from devmodels.ata.constants import DIAGNOSTIC_PASSED, PACKET_SIGNATURE, Transport
 from devmodels.ata.packet import identify
 from devmodels.ata.packet.packet import packet
 from devmodels.ata.table import Command, Protocol
@@ -53,3 +53,24 @@ COMMANDS: tuple[Command[AtapiDevice], ...] = (
     Command(0xEC, "IDENTIFY DEVICE", Protocol.PIO_IN, not_for_packets),
     *features.COMMANDS,
 )
+
+
+def transfer_mode_as_qemu(device: AtapiDevice, command: AtaCommand) -> None:
+    """PIO, single word, multiword and Ultra DMA modes, from 0 to 7."""
+    wide = 0xFFFF if device.transport is Transport.SERIAL else 0xFF
+    count = command.taskfile.count & wide
+    if count >> 3 not in (0, 1, 2, 4, 8):
+        raise AtaError
+    device.modes.choose(count)
+
+
+NOT_OF_QEMU = (0xE0, 0xE1, 0xE5, 0xE6)
+"""Codes of power commands, which QEMU's drive does not have."""
+AS_QEMU: tuple[Command[AtapiDevice], ...] = (
+    *(each for each in COMMANDS if each.opcode not in (*NOT_OF_QEMU, features.SET_FEATURES)),
+    *(each for each in features.COMMANDS if each.value != 0x03),
+    features.set_features(0x03, "set transfer mode", transfer_mode_as_qemu),
+    *(features.set_features(value, "taken", nothing) for value in (0x02, 0x82, *features.TAKEN)),
+    Command(0xE7, "FLUSH CACHE", Protocol.NON_DATA, nothing),
+)
+"""Those of QEMU 7.2's `ide-cd`."""

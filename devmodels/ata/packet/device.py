@@ -79,9 +79,9 @@ class AtapiDevice(AtaDevice):
     @cached_property
     def commands(self) -> Sequence[Command[AtapiDevice]]:
         """The table, read when the first command comes."""
-        from devmodels.ata.packet.commands import COMMANDS
+        from devmodels.ata.packet.commands import AS_QEMU, COMMANDS
 
-        return COMMANDS
+        return AS_QEMU if self.violations.as_qemu else COMMANDS
 
     @property
     def backend(self) -> BlockBackend:
