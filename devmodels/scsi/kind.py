@@ -11,7 +11,7 @@ from devmodels.scsi.asc import Asc
 from devmodels.scsi.constants import SenseKey, Status
 from devmodels.scsi.nexus import Nexus
 from devmodels.scsi.sense import FieldPointer, Sense
-from devmodels.scsi.table import Access, Command
+from devmodels.scsi.table import Access, Command, Reply
 from devmodels.scsi.task import Task
 
 OPCODE_NOT_SUPPORTED = Sense(SenseKey.ILLEGAL_REQUEST, Asc.INVALID_COMMAND_OPERATION_CODE, FieldPointer(0))
@@ -19,6 +19,26 @@ ALL_TASKS, OWN_TASKS = 0b01, 0b11
 """QERR, SPC-4 §7.5.8: a task that ends with CHECK CONDITION ends those of all nexuses, or those of its own."""
 INTERLOCK, INTERLOCK_STATUS = 0b10, 0b11
 """UA_INTLCK_CTRL, SPC-4 §7.5.8."""
+
+
+class UnitFront:
+    """What a carrier puts before a unit (`LogicalUnit.front`), to answer commands in its place."""
+
+    def process(self, task: Task) -> Reply:
+        """What a handler of the unit's would return."""
+        raise NotImplementedError
+
+    def ended(self, task: Task) -> None:
+        """`task` is about to be told its end."""
+
+    def was_reset(self) -> None:
+        """The unit has been reset."""
+
+    def tray_moved(self, *, opened: bool) -> None:
+        """A user has moved the tray."""
+
+    def asked_to_eject(self) -> None:
+        """A user wishes it to open."""
 
 
 class UnitKind:

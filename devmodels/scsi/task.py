@@ -89,6 +89,14 @@ class Task:
         self.aborted_by: Abort | None = None
 
     @property
+    def refused(self) -> bool:
+        """Whether its carrier has something else to say of it than its status."""
+        return False
+
+    def overrun(self) -> None:
+        """It has more data than its carrier knows of, or the other way."""
+
+    @property
     def buffer(self) -> tuple[int, int]:
         """Queue and head of the buffer of a virtqueue that it came in; (-1, -1) where it came in none."""
         return -1, -1

@@ -24,7 +24,7 @@ from devmodels.scsi.constants import Outcome, SenseKey, Status, TaskAttribute
 from devmodels.scsi.dispatch import Entry, dispatch_table
 from devmodels.scsi.failures import sense_of_errno
 from devmodels.scsi.fields import Fields
-from devmodels.scsi.kind import ALL_TASKS, INTERLOCK_STATUS, UnitKind
+from devmodels.scsi.kind import ALL_TASKS, INTERLOCK_STATUS, UnitFront, UnitKind
 from devmodels.scsi.nexus import Nexus
 from devmodels.scsi.sense import CheckCondition, Conflict, FieldPointer, Sense
 from devmodels.scsi.table import PENDING, Command, Data, Pending, Reply
@@ -79,6 +79,7 @@ class LogicalUnit(UnitKind):
         self.target: ScsiTarget | None = None
         self.lun = 0
         self._starting = False
+        self.front: UnitFront | None = None
         self.guarded = True
         """Whether commands have to be checked (`check_access`) against more than the table."""
 
@@ -151,7 +152,7 @@ class LogicalUnit(UnitKind):
     def _begin(self, task: Task) -> None:
         """Process an enabled task."""
         try:
-            reply = self._process(task)
+            reply = self._process(task) if self.front is None else self.front.process(task)
         except CheckCondition as stop:
             self.fail(task, stop.sense)
         except Conflict:
@@ -321,6 +322,8 @@ class LogicalUnit(UnitKind):
         """`task` is over, its status is set: it leaves the set, its carrier hears of it, others begin."""
         tasks = self.tasks
         tasks.leave(task)
+        if self.front is not None:
+            self.front.ended(task)
         abort = task.aborted_by
         if abort is None:
             task.done(task)
@@ -393,6 +396,8 @@ class LogicalUnit(UnitKind):
         """A logical unit reset: every task ends, everything is as after power on, every nexus is told (by `code`)."""
         self.abort(self.tasks, Outcome.RESET, _GOOD, over)
         self.was_reset()
+        if self.front is not None:
+            self.front.was_reset()
         self.establish(code)
 
     def leave(self, over: Callable[[], None]) -> None:

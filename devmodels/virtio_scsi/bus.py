@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
@@ -18,8 +18,15 @@ from devmodels.scsi.asc import Asc
 from devmodels.virtio_scsi.layout import MAX_LUN, MAX_TARGET
 from devmodels.virtio_scsi.wellknown import WELL_KNOWN_LUN, DomainUnit
 
+if TYPE_CHECKING:
+    from devmodels.scsi.qemu import BusAttention
+
 _LOCALLY_ASSIGNED = 0x3 << 60
 """The NAA format of names that somebody has made up (SPC-4 §7.8.6.6.5)."""
+
+
+_FLAT = 0x40
+"""The method of flat addressing, in the first byte of a LUN (SAM-5 §4.7.4)."""
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -66,9 +73,16 @@ class ScsiBus:
         self._initiator = sas_transport_id(_LOCALLY_ASSIGNED | zlib.crc32(name.encode()))
         self._nexuses: dict[int, Nexus] = {}
         self.connected = False
+        self.attention = self._attention_as_qemu() if violations.as_qemu else None
         self.known: dict[bytes, Place] = {}
         """What has been looked up and is there, by the bytes that name it."""
         self._well_known = self._domain()
+
+    @staticmethod
+    def _attention_as_qemu() -> BusAttention:
+        from devmodels.scsi.qemu import BusAttention
+
+        return BusAttention()
 
     def _domain(self) -> Place:
         target = ScsiTarget(self.context, name=self.name, violations=self.violations)
@@ -108,6 +122,10 @@ class ScsiBus:
             target = self._new_target(number)
         elif lun in target.units:
             raise ValueError(f"lun {lun} of scsi-id {number} is in use")
+        if self.attention is not None:
+            from devmodels.scsi.qemu import put_before
+
+            put_before(unit, self.attention)
         target.add(lun, unit)
         self.known.clear()
         if self.listener is not None:
@@ -171,7 +189,18 @@ class ScsiBus:
 
     def find(self, lun: bytes) -> Place | None:
         """What these eight bytes name; None where there is no such target."""
-        return self.known.get(lun) or self._look_up(lun)
+        look_up = self._look_up if self.attention is None else self._look_up_as_qemu
+        return self.known.get(lun) or look_up(lun)
+
+    def _look_up_as_qemu(self, lun: bytes) -> Place | None:
+        """As QEMU: four bytes count, the method of addressing does not, and the newest unit answers for others."""
+        target = self.targets.get(lun[1])
+        if lun[0] != 1 or target is None or 0 < lun[2] < _FLAT or lun[2] >= 2 * _FLAT:
+            return None
+        number = int.from_bytes(lun[2:4], "big") & MAX_LUN
+        unit = target.units.get(number) or next(reversed(target.units.values()))
+        place = self.known[lun] = Place(target, self._nexuses[lun[1]], number, unit)
+        return place
 
     def _look_up(self, lun: bytes) -> Place | None:
         if lun == WELL_KNOWN_LUN:

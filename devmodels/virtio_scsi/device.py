@@ -24,7 +24,7 @@ from devmodels.iocontext import IoContext, IoThread
 from devmodels.memory import GuestMemory
 from devmodels.memoryregions import GuestMemoryError
 from devmodels.scsi import LogicalUnit, Nexus, TargetPort, Task, TaskAttribute
-from devmodels.virtio.constants import EVENT_IDX, INDIRECT_DESC, RING_RESET
+from devmodels.virtio.constants import ANY_LAYOUT, EVENT_IDX, INDIRECT_DESC, RING_RESET
 from devmodels.virtio.device import CORE_FEATURES, VirtioDevice
 from devmodels.virtio.queue import VirtQueue
 from devmodels.virtio.ring import Chain
@@ -121,6 +121,7 @@ class VirtioScsi(VirtioDevice):
     def features_accepted(self) -> None:
         """Settle what commands may look like."""
         self._inout = self.has(ScsiFeature.VIRTIO_SCSI_F_INOUT)
+        self._set_sizes(self.framing.sense_size, self.framing.cdb_size)
         self.bus.connect()
 
     def legacy_driver_ok(self) -> None:
@@ -132,7 +133,10 @@ class VirtioScsi(VirtioDevice):
         self._set_sizes(DEFAULT_SENSE_SIZE, DEFAULT_CDB_SIZE)
 
     def _set_sizes(self, sense_size: int, cdb_size: int) -> None:
-        self.framing = Framing(sense_size=sense_size, cdb_size=cdb_size, habits=self._habits)
+        any_layout = bool(self.driver_features & ANY_LAYOUT)
+        self.framing = Framing(
+            sense_size=sense_size, cdb_size=cdb_size, habits=self._habits, any_layout=any_layout
+        )
         self._packed = None
 
     def config_bytes(self) -> bytes:
@@ -282,7 +286,7 @@ class VirtioScsi(VirtioDevice):
 
     def _commands(self, queue: VirtQueue, chains: Sequence[Chain]) -> None:
         """Start commands."""
-        done = quickreads.read_now(self, queue, chains)
+        done = 0 if self._habits.as_qemu else quickreads.read_now(self, queue, chains)
         if done:
             chains = chains[done:]
         parsed = map(partial(self._parse, queue), chains)
@@ -323,8 +327,8 @@ class VirtioScsi(VirtioDevice):
         if chain.readable_bytes < framing.header_size or chain.writable_bytes < framing.response_size:
             self._wrong_size(queue, chain, framing)
             return None
-        out_size = chain.readable_bytes - framing.header_size
-        in_size = chain.writable_bytes - framing.response_size
+        out_at, in_at = framing.begins(chain)
+        out_size, in_size = chain.readable_bytes - out_at, chain.writable_bytes - in_at
         if out_size and in_size and not self._inout:
             self._refuse(queue, chain, framing, "data both ways without VIRTIO_SCSI_F_INOUT")
             return None
@@ -334,7 +338,7 @@ class VirtioScsi(VirtioDevice):
             self._refuse(queue, chain, framing, f"header outside memory: {error}", written(error.address, 8))
             return None
         request = ScsiRequest(_NOBODY, None, tag, cdb, self.done)
-        if attribute:
+        if attribute and not self._habits.as_qemu:
             request.attribute = _ATTRIBUTES[attribute] if attribute < len(_ATTRIBUTES) else _SIMPLE
         request.priority = priority
         request.address = lun
@@ -360,13 +364,14 @@ class VirtioScsi(VirtioDevice):
     def map(self, request: ScsiRequest) -> bool:
         """Give it its data; False where that is no memory, as it was answered."""
         chain, framing = request.chain, request.framing
-        out_size = chain.readable_bytes - framing.header_size
+        out_at, in_at = framing.begins(chain)
+        out_size = chain.readable_bytes - out_at
         try:
             if out_size:
-                request.dma_out = self.memory.map(skip(chain.readable, framing.header_size), _TO_DEVICE)
+                request.dma_out = self.memory.map(skip(chain.readable, out_at), _TO_DEVICE)
                 request.data_out = request.dma_out.views
             if request.expected > out_size:
-                request.dma_in = self.memory.map(skip(chain.writable, framing.response_size), _FROM_DEVICE)
+                request.dma_in = self.memory.map(skip(chain.writable, in_at), _FROM_DEVICE)
                 request.data_in = request.dma_in.views
         except GuestMemoryError as error:
             if request.dma_out is not None:

@@ -70,6 +70,8 @@ class EventQueue:
     def _transport_reset(self, target: int, lun: int, reason: ResetReason) -> None:
         if self._wanted(ScsiFeature.VIRTIO_SCSI_F_HOTPLUG):
             self._tell(EventType.VIRTIO_SCSI_T_TRANSPORT_RESET, lun_field(target, lun), reason)
+            if self._device.bus.attention is not None:
+                self._device.bus.attention.luns_changed()
 
     def unit_attention(self, target: int, unit: LogicalUnit, code: Asc) -> None:
         """A unit attention condition, of which drivers that know how hear at once.

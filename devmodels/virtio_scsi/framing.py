@@ -13,8 +13,11 @@ from devmodels.virtio_scsi.layout import COMMAND_FIXED, COMMAND_SIZE, RESPONSE_F
 class Framing:
     """`header` unpacks LUN, tag, attribute, priority, CRN and CDB; `response` makes a whole response."""
 
-    def __init__(self, *, sense_size: int, cdb_size: int, habits: Habits = STRICT) -> None:
+    def __init__(
+        self, *, sense_size: int, cdb_size: int, habits: Habits = STRICT, any_layout: bool = True
+    ) -> None:
         self.habits = habits
+        self._by_piece = habits.by_piece and not any_layout
         self.header_size = COMMAND_SIZE + cdb_size
         self.cdb_size = cdb_size
         self.sense_size = sense_size
@@ -33,12 +36,19 @@ class Framing:
         header = RESPONSE_FIXED.pack(len(sense), residual & 0xFFFF_FFFF, 0, status, response)
         return (header + sense).ljust(self._shortest, b"\0")
 
+    def begins(self, chain: Chain) -> tuple[int, int]:
+        """Where the data of a buffer begins, in its readable and its writable part; they are long enough."""
+        if self._by_piece:
+            return chain.readable[0][1], chain.writable[0][1]
+        return self.header_size, self.response_size
+
     def used(self, chain: Chain, written: int, sent: int) -> int:
         """`used.len` of a buffer with so many bytes of a response, and of data; 0 where no response was written."""
         if not written:
             return 0
         if self.habits.counts_all:
-            # A first piece that is longer than the header is taken for one.
-            head = max(chain.readable[0][1], self.header_size) if chain.readable else 0
-            return max(chain.readable_bytes - head, 0) + chain.writable_bytes
+            if chain.readable_bytes < self.header_size or chain.writable_bytes < self.response_size:
+                return chain.writable_bytes
+            head, answer = self.begins(chain)
+            return chain.readable_bytes - head + chain.writable_bytes - answer + self.response_size
         return written + sent

@@ -48,6 +48,15 @@ class ScsiRequest(Task):
         """Queue and head of its buffer."""
         return self.queue.index, self.chain.head
 
+    @property
+    def refused(self) -> bool:
+        """Whether the device itself has something to say."""
+        return self.answer is not None
+
+    def overrun(self) -> None:
+        """Its data is not that of its CDB (VIRTIO 1.4 §5.6.6.1.1)."""
+        self.answer = ScsiResponse.VIRTIO_SCSI_S_OVERRUN
+
     def response(self) -> bytes:
         """The response, once it has ended."""
         framing, expected, moved = self.framing, self.expected, self.sent + self.received
@@ -55,6 +64,8 @@ class ScsiRequest(Task):
             return framing.response(self.answer)
         if self.status is _GOOD and moved == expected == self.wanted and self.outcome is _COMPLETE:
             return framing.good
+        if framing.habits.as_qemu:
+            return self._as_qemu(expected, moved)
         if self.outcome is not _COMPLETE:
             return framing.response(_RESPONSES[self.outcome], residual=expected - moved)
         if self.failure is not None:
@@ -62,6 +73,15 @@ class ScsiRequest(Task):
         if self.wanted > moved and (self.status is _GOOD or self.wanted > expected):
             # What the CDB asks for is more than there is room for, or was given.
             return framing.response(ScsiResponse.VIRTIO_SCSI_S_OVERRUN)
-        good = self.status is _GOOD
-        residual = framing.habits.residual(self.cdb[0], expected, moved, good=good) if self.cdb else expected
-        return framing.response(_OK, self.status, residual, self.sense)
+        return framing.response(_OK, self.status, expected - moved, self.sense)
+
+    def _as_qemu(self, expected: int, moved: int) -> bytes:
+        """QEMU tells of a residual only where something was moved and all went well."""
+        framing = self.framing
+        if self.outcome is not _COMPLETE:
+            return framing.response(_RESPONSES[self.outcome])
+        if self.status is not _GOOD or not moved:
+            return framing.response(_OK, self.status, 0, self.sense)
+        return framing.response(
+            _OK, residual=framing.habits.residual(self.cdb[0], expected, moved, self.wanted)
+        )

@@ -131,17 +131,23 @@ class Tray:
         """Tell the hosts; with `force` nobody prevents anything any more."""
         self._note(_INSISTS if force else _ASKS)
         self._drive.tell(EventClass.MEDIA, MediaEvent.EJECT_REQUEST)
+        if self._drive.front is not None:
+            self._drive.front.asked_to_eject()
         if force:
             self.allow_all()
 
     def user_opens(self) -> None:
         """Whoever prevents it."""
         self._note(_OPENS)
+        if not self.open and self._drive.front is not None:
+            self._drive.front.tray_moved(opened=True)
         self.move_out()
 
     def user_closes(self) -> None:
         """With what is in it."""
         self._note(_CLOSES)
+        if self.open and self._drive.front is not None:
+            self._drive.front.tray_moved(opened=False)
         self.move_in()
         if self._drive.as_qemu and self.loaded:
             self._drive.tell_changed()

@@ -49,11 +49,11 @@ class Driver:
         return bytes(self.side.memory[at : at + HEAD + room])
 
 
-def differing(driver: Driver, rows: tuple[Row, ...]) -> Iterator[str]:
+def differing(driver: Driver, rows: tuple[Row, ...], *, ours: bool = True) -> Iterator[str]:
     for row in rows:
         driver.lowering.buffers.free = ARENA + 0x2_0000
         found = driver.command(row.cdb, row.out, row.room)
-        told = written(row.ours, row, ours=True)
+        told = written(row.ours if ours else row.theirs, row, ours=ours)
         for at, (value, wanted) in enumerate(zip(found, told, strict=True)):
             beyond = SENSE_AT + FIXED <= at < HEAD
             if wanted not in (None, value) and not beyond:
@@ -67,5 +67,16 @@ def test_ours_answer_as_the_tables_say(tmp_path: Path, name: str, answers: Answe
     try:
         driver = Driver(side, tuple(DEVICES[name].prologue))
         assert list(differing(driver, answers.rows)) == []
+    finally:
+        side.close()
+
+
+@pytest.mark.parametrize(("name", "answers"), [("virtio-scsi", DISK), ("virtio-scsi-cd", CD)])
+def test_under_the_profile_of_qemu_ours_answer_as_qemus(tmp_path: Path, name: str, answers: Answers) -> None:
+    device = DEVICES[name].under("qemu")
+    side = device.our_side(tmp_path)
+    try:
+        driver = Driver(side, tuple(device.prologue))
+        assert list(differing(driver, answers.rows, ours=False)) == []
     finally:
         side.close()

@@ -1,0 +1,144 @@
+"""A virtio SCSI host device under profile `qemu`: its units answer as QEMU 7.2's, and its data lie where QEMU has them."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from devmodels.conformance import Profile
+from tests.unit.virtio.scsirig import (
+    CHECK_CONDITION,
+    GOOD,
+    I_T_NEXUS_RESET,
+    INQUIRY,
+    LOGICAL_UNIT_RESET,
+    S_BAD_TARGET,
+    S_OK,
+    S_OVERRUN,
+    TEST_UNIT_READY,
+    Answer,
+    ScsiRig,
+    lun_of,
+    read_10,
+    scsi,
+    write_10,
+)
+
+REQUEST_SENSE = bytes((0x03, 0, 0, 0, 252, 0))
+REPORT_LUNS = struct.pack(">BBB3xIxx", 0xA0, 0, 0, 256)
+MODE_SELECT = bytes((0x15, 0x10, 0, 0, 3, 0))
+LOG_SENSE = struct.pack(">BBB4xHx", 0x4D, 0, 0x40, 64)
+PERSISTENT_RESERVE_IN = struct.pack(">BB5xHx", 0x5E, 0, 8)
+ATTENTION = (6, 0x29, 0)
+UNTOUCHED = b"\xee"
+
+
+@pytest.fixture
+def rig() -> ScsiRig:
+    rig = scsi(profile=Profile.QEMU)
+    rig.ready()
+    return rig
+
+
+def codes(answer: Answer) -> tuple[int, int, int]:
+    """Sense key, additional sense code and its qualifier."""
+    assert (answer.response, answer.status) == (S_OK, CHECK_CONDITION)
+    return answer.sense[2], answer.sense[12], answer.sense[13]
+
+
+@pytest.mark.parametrize("function", [LOGICAL_UNIT_RESET, I_T_NEXUS_RESET])
+def test_one_condition_is_told_of_any_reset(rig: ScsiRig, function: int) -> None:
+    rig.manage(function)
+    assert codes(rig.send(TEST_UNIT_READY)) == ATTENTION
+    assert rig.send(TEST_UNIT_READY).status == GOOD
+
+
+def test_a_command_that_overruns_takes_the_condition_with_it(rig: ScsiRig) -> None:
+    rig.manage(LOGICAL_UNIT_RESET)
+    assert rig.send(read_10(0, 2), room=512).response == S_OVERRUN
+    assert rig.send(TEST_UNIT_READY).status == GOOD
+
+
+def test_sense_data_stay_for_request_sense(rig: ScsiRig) -> None:
+    assert codes(rig.send(read_10(1 << 30, 1), room=512)) == (5, 0x21, 0)
+    told = rig.send(REQUEST_SENSE, room=252).data
+    assert (told[0], told[2], told[12], told[18:]) == (0x70, 5, 0x21, UNTOUCHED * 234)
+    nothing = rig.send(REQUEST_SENSE, room=252).data
+    assert (nothing[0], nothing[2], nothing[18:]) == (0x70, 0, bytes(234))
+
+
+@pytest.mark.parametrize(
+    ("cdb", "data", "room"),
+    [
+        (read_10(1 << 30, 2), b"", 512),
+        (read_10(0, 1), bytes(512), 0),
+        (write_10(1 << 30, 1), b"", 512),
+        (LOG_SENSE, b"", 32),
+    ],
+    ids=["a wrong address", "the other way", "a write that reads", "a command that there is not"],
+)
+def test_direction_and_length_are_judged_before_all_else(
+    rig: ScsiRig, cdb: bytes, data: bytes, room: int
+) -> None:
+    assert rig.send(cdb, data, room).response == S_OVERRUN
+
+
+def test_all_room_is_filled_beyond_the_transfer_length(rig: ScsiRig) -> None:
+    rig.disk.data[:2048] = bytes(range(256)) * 8
+    answer = rig.send(read_10(1, 1), room=1124)
+    assert answer.data == bytes(range(256)) * 4 + UNTOUCHED * 100
+    assert (answer.status, answer.residual) == (GOOD, (512 - 1124) & 0xFFFF_FFFF)
+
+
+def test_all_data_are_written_beyond_the_transfer_length(rig: ScsiRig) -> None:
+    assert rig.send(write_10(0, 1), b"\x77" * 1024).status == GOOD
+    assert rig.disk.data[512:1024] == b"\x77" * 512
+
+
+def test_what_is_moved_beyond_the_end_is_an_error(rig: ScsiRig) -> None:
+    last = len(rig.disk.data) // 512 - 1
+    assert codes(rig.send(read_10(last, 1), room=1024)) == (0xB, 0, 6)
+
+
+@pytest.mark.parametrize("cdb", [LOG_SENSE, PERSISTENT_RESERVE_IN, bytes((0xC5,)), bytes((0x7F,))])
+def test_commands_that_qemus_disk_has_not(rig: ScsiRig, cdb: bytes) -> None:
+    assert codes(rig.send(cdb, room=64)) == (5, 0x20, 0)
+
+
+def test_a_parameter_list_without_its_header(rig: ScsiRig) -> None:
+    assert codes(rig.send(MODE_SELECT, bytes(3))) == (5, 0x1A, 0)
+
+
+def test_without_any_layout_data_begin_at_the_second_piece(rig: ScsiRig) -> None:
+    assert rig.send(write_10(0, 1), bytes(10) + b"\x55" * 512, cuts=((61,), (108,))).status == GOOD
+    assert rig.disk.data[:512] == b"\x55" * 512
+
+
+def test_the_task_attribute_is_not_looked_at(rig: ScsiRig) -> None:
+    assert rig.send(TEST_UNIT_READY, attribute=3).status == GOOD
+
+
+def test_the_list_of_units_begins_with_lun_0_and_goes_on_with_the_newest() -> None:
+    rig = scsi((0, 1), (0, 5), profile=Profile.QEMU)
+    rig.ready(lun_of(0, 1))
+    rig.ready(lun_of(0, 5))
+    data = rig.send(REPORT_LUNS, room=256, lun=lun_of(0, 0)).data
+    assert struct.unpack(">I4xQQQ", data[:32]) == (24, 0, 5 << 48, 1 << 48)
+    assert codes(rig.send(REPORT_LUNS, room=256, lun=lun_of(0, 1))) == (5, 0x25, 0)
+
+
+def test_a_unit_that_is_not_there(rig: ScsiRig) -> None:
+    assert rig.send(INQUIRY, room=36, lun=lun_of(0, 3)).data[0] == 0x7F
+    assert codes(rig.send(TEST_UNIT_READY, lun=lun_of(0, 3))) == (5, 0x25, 0)
+    assert rig.send(TEST_UNIT_READY, lun=bytes((1, 0, 0x80, 0)) + bytes(4)).response == S_BAD_TARGET
+    assert rig.send(TEST_UNIT_READY, lun=bytes((0xC1, 1)) + bytes(6)).response == S_BAD_TARGET
+
+
+def test_a_unit_that_comes_is_told_once_on_the_whole_bus(rig: ScsiRig) -> None:
+    rig.plug(1, 0)
+    assert codes(rig.send(TEST_UNIT_READY)) == (6, 0x3F, 0x0E)
+    rig.plug(2, 0)
+    assert codes(rig.send(TEST_UNIT_READY, lun=lun_of(1))) == ATTENTION
+    assert codes(rig.send(TEST_UNIT_READY, lun=lun_of(1))) == (6, 0x3F, 0x0E)
+    assert rig.send(TEST_UNIT_READY).status == GOOD
