@@ -1,4 +1,4 @@
-"""A virtio SCSI host device under profile `qemu`: its units answer as QEMU 7.2's, and its data lie where QEMU has them."""
+"""A virtio SCSI host device under profile `qemu`: its units answer as QEMU 7.2's, its data lie where QEMU has them."""
 
 from __future__ import annotations
 
