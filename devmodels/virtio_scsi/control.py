@@ -119,6 +119,10 @@ class ControlQueue:
             )
             self._unknown(chain)
             return
+        if self._device.bus.attention is not None:
+            # QEMU has no events, and does not look at the LUN.
+            self._answer(chain, ASYNC_ANSWER.pack(0, ScsiResponse.VIRTIO_SCSI_S_OK))
+            return
         _, lun, requested = ASYNC.layout.unpack_from(data)
         place = self._device.bus.find(lun)
         if place is None:

@@ -66,6 +66,8 @@ _OF_ERRNO = {
     errno.ENOSPC: Sense(SenseKey.DATA_PROTECT, Asc.SPACE_ALLOCATION_FAILED),
 }
 
+_STATUS_OF_ERRNO = {errno.EDOM: Status.TASK_SET_FULL, errno.EBADE: Status.RESERVATION_CONFLICT}
+
 
 class Front(UnitFront):
     """What stands before `unit`; `bus` has what all of its bus's may have to tell.
@@ -302,13 +304,22 @@ class Front(UnitFront):
         assert isinstance(request, TaskRequest)
         task = request.task
         if request.error:
-            self._unit.fail(task, sense_of(request.error))
+            self._failed(task, request.error)
             return
         if request.op is Op.READ:
             task.sent = request.length
         else:
             task.received = request.length
         self._unit.finish(task)
+
+    def _failed(self, task: Task, number: int) -> None:
+        """Some errors are a status without sense data."""
+        status = _STATUS_OF_ERRNO.get(number)
+        if status is None:
+            self._unit.fail(task, sense_of(number))
+        else:
+            task.status = status
+            self._unit.finish(task)
 
     async def do(
         self,

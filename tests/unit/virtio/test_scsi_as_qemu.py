@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import struct
 
 import pytest
 
+from devmodels.blockbackend import Op
 from devmodels.conformance import Profile
 from tests.unit.virtio.scsirig import (
     CHECK_CONDITION,
@@ -142,3 +144,26 @@ def test_a_unit_that_comes_is_told_once_on_the_whole_bus(rig: ScsiRig) -> None:
     assert codes(rig.send(TEST_UNIT_READY, lun=lun_of(1))) == ATTENTION
     assert codes(rig.send(TEST_UNIT_READY, lun=lun_of(1))) == (6, 0x3F, 0x0E)
     assert rig.send(TEST_UNIT_READY).status == GOOD
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "sense"),
+    [
+        (errno.EIO, CHECK_CONDITION, (0xB, 0, 6)),
+        (errno.ENOLINK, CHECK_CONDITION, (0xB, 0, 6)),
+        (errno.EREMOTEIO, CHECK_CONDITION, (4, 0x44, 0)),
+        (errno.EBADE, 0x18, ()),
+        (errno.EDOM, 0x28, ()),
+    ],
+)
+def test_what_a_failure_of_the_disk_is(
+    rig: ScsiRig, number: int, status: int, sense: tuple[int, ...]
+) -> None:
+    rig.disk.fail[Op.READ] = number
+    answer = rig.send(read_10(0, 1), room=512)
+    assert (answer.response, answer.status) == (S_OK, status)
+    assert tuple(answer.sense[at] for at in (2, 12, 13) if answer.sense) == sense
+
+
+def test_asynchronous_events_of_any_unit_are_none(rig: ScsiRig) -> None:
+    assert rig.control(struct.pack("<I8sI", 1, lun_of(7, 1), 0xFF), room=5) == bytes(5)
