@@ -27,7 +27,7 @@ from devmodels.scsi import LogicalUnit, Nexus, TargetPort, Task, TaskAttribute
 from devmodels.virtio.constants import ANY_LAYOUT, EVENT_IDX, INDIRECT_DESC, RING_RESET
 from devmodels.virtio.device import CORE_FEATURES, VirtioDevice
 from devmodels.virtio.queue import VirtQueue
-from devmodels.virtio.ring import Chain
+from devmodels.virtio.ring import Chain, RingError
 from devmodels.virtio.scatter import head, skip
 from devmodels.virtio_scsi import quickreads, unitstates
 from devmodels.virtio_scsi.bus import ScsiBus
@@ -283,6 +283,17 @@ class VirtioScsi(VirtioDevice):
                 self._control.handle(chain)
         else:
             self._events.give_back(chains)
+
+    def judge_chains(self, queue: VirtQueue, chains: list[Chain]) -> None:
+        """Without a whole header, or room for a whole response: nothing that came with it is begun."""
+        header, response = self.framing.header_size, self.framing.response_size
+        if queue.index >= FIRST_REQUEST_QUEUE and any(
+            each.readable_bytes < header or each.writable_bytes < response for each in chains
+        ):
+            for each in chains:
+                del queue.in_flight[each.head]
+            chains.clear()
+            raise RingError(CLAUSE, f"a header of less than {header} bytes, or room for less than {response}")
 
     def _commands(self, queue: VirtQueue, chains: Sequence[Chain]) -> None:
         """Start commands."""

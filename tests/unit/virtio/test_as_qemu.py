@@ -26,6 +26,7 @@ from tests.unit.virtio.scsirig import (
 )
 
 OK, IOERR, UNSUPP = 0, 1, 2
+NEEDS_RESET = 0x40
 NOWHERE = 1 << 40
 UNTOUCHED = b"\xee"
 BARRIER = 1 << 31
@@ -135,12 +136,14 @@ def test_the_rest_of_the_first_piece_is_no_data(profile: Profile, length: int) -
     assert rig.send(TEST_UNIT_READY, b"\0", cuts=((52,), (108,))).length == length
 
 
-@pytest.mark.parametrize("profile", [Profile.QEMU, Profile.STRICT])
-def test_a_buffer_that_has_no_header_is_used_all_the_same(profile: Profile) -> None:
+@pytest.mark.parametrize(("profile", "needs_reset"), [(Profile.QEMU, True), (Profile.STRICT, False)])
+def test_a_command_without_its_header(profile: Profile, needs_reset: bool) -> None:
     rig = scsi(profile=profile)
     sent = rig.place(REQUEST, (), rig.writable(108))
     rig.go()
-    assert rig.answer(sent).response == S_FAILURE
+    assert bool(rig.device.status & NEEDS_RESET) is needs_reset
+    assert (sent.length is None) is needs_reset
+    assert needs_reset or rig.answer(sent).response == S_FAILURE
 
 
 @pytest.mark.parametrize(("profile", "rest"), [(Profile.QEMU, UNTOUCHED), (Profile.STRICT, b"\0")])
