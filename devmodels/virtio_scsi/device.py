@@ -161,12 +161,12 @@ class VirtioScsi(VirtioDevice):
         config[offset : offset + size] = value.to_bytes(size, "little")
         sense_size, cdb_size = sizes_in(bytes(config))
         if sense_size > MAX_SENSE_SIZE or cdb_size > MAX_CDB_SIZE:
-            expected = f"at most {MAX_SENSE_SIZE} and {MAX_CDB_SIZE}"
-            self.violation(
-                CONFIGURATION,
-                f"sense_size {sense_size} and cdb_size {cdb_size}, expected {expected}",
-                written(value, size),
+            summary = (
+                f"sense_size {sense_size} and cdb_size {cdb_size}, expected at most {MAX_SENSE_SIZE} and"
             )
+            self.violation(CONFIGURATION, f"{summary} {MAX_CDB_SIZE}", written(value, size))
+            if self._habits.as_qemu:
+                self.needs_reset()
             return
         self._set_sizes(sense_size, cdb_size)
 

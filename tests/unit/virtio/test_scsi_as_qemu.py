@@ -34,6 +34,7 @@ LOG_SENSE = struct.pack(">BBB4xHx", 0x4D, 0, 0x40, 64)
 PERSISTENT_RESERVE_IN = struct.pack(">BB5xHx", 0x5E, 0, 8)
 ATTENTION = (6, 0x29, 0)
 UNTOUCHED = b"\xee"
+NEEDS_RESET = 0x40
 
 
 @pytest.fixture
@@ -167,3 +168,8 @@ def test_what_a_failure_of_the_disk_is(
 
 def test_asynchronous_events_of_any_unit_are_none(rig: ScsiRig) -> None:
     assert rig.control(struct.pack("<I8sI", 1, lun_of(7, 1), 0xFF), room=5) == bytes(5)
+
+
+def test_sizes_that_cannot_be_need_a_reset(rig: ScsiRig) -> None:
+    rig.device.write_config(24, 4, 256)
+    assert rig.device.status & NEEDS_RESET
