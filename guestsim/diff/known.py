@@ -265,6 +265,7 @@ KNOWN: tuple[Known, ...] = (
         _SCSI,
         _buffers("0[3c] ", "00 "),
         now=frozenset({"asynchronous"}),
+        profiles=STRICT,
     ),
     Known(
         "asynchronous notifications of a CD drive",
@@ -277,6 +278,7 @@ KNOWN: tuple[Known, ...] = (
             *_buffers("16 00 00 00 00 ", "00 00 00 00 00 "),
         ),
         now=frozenset({"asynchronous"}),
+        profiles=STRICT,
     ),
     *(
         Known(
@@ -287,6 +289,7 @@ KNOWN: tuple[Known, ...] = (
             _SCSI,
             _buffers(f"{qualifier} 00", "00 00"),
             tags=frozenset({f"tmf:{function}"}),
+            profiles=STRICT,
         )
         for function, qualifier in (("logical_unit_reset", "03"), ("i_t_nexus_reset", "07"))
     ),

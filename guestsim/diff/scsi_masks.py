@@ -5,7 +5,7 @@ A mask hides nothing but these two answers, ours where it says ours, and QEMU's 
 
 from __future__ import annotations
 
-from guestsim.diff.masks import Mask, of_memory
+from guestsim.diff.masks import Mask, of_memory, strict
 
 _NONE = "QEMU's disk does not have this command, which is optional"
 _UNSEEN = "QEMU does not look at bits that must be 0 (SPC-4 §4.2.1; right: ours)"
@@ -140,7 +140,7 @@ _CD_REASONS = {
 
 
 def _masks(reasons: dict[str, str], prefix: str) -> tuple[Mask, ...]:
-    return tuple(of_memory(f"scsi:{prefix}{name}", f"{reason}.") for name, reason in reasons.items())
+    return strict(*(of_memory(f"scsi:{prefix}{name}", f"{reason}.") for name, reason in reasons.items()))
 
 
 SCSI_MASKS = _masks(_REASONS, "")

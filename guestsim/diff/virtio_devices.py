@@ -459,24 +459,22 @@ VIRTIO_SCSI = replace(
                 "residual",
                 "QEMU does not say how much a command that failed has left undone (VIRTIO 1.4 §5.6.6.1; right: ours).",
             ),
-        ),
-        of_memory(
-            "sense-detail",
-            "Information and sense key specific bytes are optional (SPC-4 §4.5.3); ours has them.",
-        ),
-        of_memory(
-            "which-reset",
-            "The unit attention after a reset says 29/00 where ours says 29/03 or 29/07 (SPC-4 §4.5.6).",
-        ),
-        *strict(
+            of_memory(
+                "sense-detail",
+                "Information and sense key specific bytes are optional (SPC-4 §4.5.3); ours has them.",
+            ),
+            of_memory(
+                "which-reset",
+                "The unit attention after a reset says 29/00 where ours says 29/03 or 29/07 (SPC-4 §4.5.6).",
+            ),
             of_memory(
                 "sense-rest",
                 "What lies behind the sense data is nobody's (VIRTIO 1.4 §5.6.6.1, sense_len); ours zeroes it.",
             ),
-        ),
-        of_memory(
-            "data-rest",
-            "QEMU's REQUEST SENSE goes on with zeroes up to the allocation length (SPC-4 §4.2.5.6; right: ours).",
+            of_memory(
+                "data-rest",
+                "QEMU's REQUEST SENSE goes on with zeroes up to the allocation length (SPC-4 §4.2.5.6; right: ours).",
+            ),
         ),
         *SCSI_MASKS,
     ),
