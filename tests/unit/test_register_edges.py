@@ -256,7 +256,15 @@ def test_what_was_saved_is_all_that_differs() -> None:
 
 
 @pytest.mark.parametrize(
-    "state", [{"nothing": 1}, {"select": 256}, {"select": -1}, {"blocks[3].value": 1}, {"blocks[0].other": 1}]
+    "state",
+    [
+        {"nothing": 1},
+        {"select": 256},
+        {"select": 257},
+        {"select": -1},
+        {"blocks[3].value": 1},
+        {"blocks[0].other": 1},
+    ],
 )
 def test_a_state_that_is_none_of_this_file_is_refused(state: dict[str, int]) -> None:
     arrays = Arrays()
@@ -264,3 +272,11 @@ def test_a_state_that_is_none_of_this_file_is_refused(state: dict[str, int]) -> 
         with pytest.raises(ValueError, match=r"\w"):
             take(state)
     assert arrays.save() == {}
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_bits_of_a_write_beyond_its_size_are_lost(size: int) -> None:
+    pair = Pair()
+    pair.write(0, size, 0xFFFF_FFFF_FFFF_FFFF)
+    assert pair.read(0, 4) == (1 << 8 * size) - 1
+    assert pair.save() == {"low": (1 << 8 * size) - 1}

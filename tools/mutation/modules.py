@@ -30,22 +30,35 @@ def _virtio(*names: str) -> tuple[str, ...]:
 _DEVICES = _virtio("quiet", "access_platform", "suspend", "reset_and_messages")
 _AHCI = tuple(
     f"tests/unit/ahci/test_{name}.py"
-    for name in ("link", "queue", "fises", "packets", "stories", "hostile", "software", "snapshot")
+    for name in (
+        "as_qemu",
+        "link",
+        "queue",
+        "fises",
+        "packets",
+        "stories",
+        "hostile",
+        "software",
+        "snapshot",
+    )
 )
-_IDE = tuple(f"tests/unit/ide_cdrom/test_{name}.py" for name in ("devices", "properties", "snapshot"))
+_IDE = tuple(
+    f"tests/unit/ide_cdrom/test_{name}.py"
+    for name in ("as_qemu", "absent_device", "devices", "properties", "snapshot")
+)
 _EVERY_ATA = "tests/unit/ata/test_every_register.py"
 PARTS = (
     Part(
         "split ring",
         ("devmodels/virtio/split.py",),
-        _virtio("split_ring", "ring_edges", "ring_machine"),
-        (*_virtio("device_queues"), *_DEVICES),
+        _virtio("split_ring", "ring_edges", "ring_refusals", "ring_machine"),
+        (*_virtio("device_queues", "queue_states"), *_DEVICES),
     ),
     Part(
         "packed ring",
         ("devmodels/virtio/packed.py", "devmodels/virtio/packedchain.py"),
-        _virtio("packed_ring", "ring_edges", "ring_machine"),
-        (*_virtio("device_queues"), *_DEVICES),
+        _virtio("packed_ring", "ring_edges", "ring_refusals", "ring_machine"),
+        (*_virtio("device_queues", "queue_states"), *_DEVICES),
     ),
     Part(
         "both rings",
@@ -67,7 +80,7 @@ PARTS = (
         "virtio over PCI",
         tuple(f"devmodels/virtio/{name}.py" for name in ("legacy", "pci", "pci_legacy", "pci_modern")),
         _virtio("legacy", "transport_edges", "pci", "pci_legacy", "device_queues"),
-        (*_virtio("device_status", "device_queues", "transport_properties"), *_DEVICES),
+        (*_virtio("as_qemu", "device_status", "device_queues", "transport_properties"), *_DEVICES),
     ),
     Part(
         "virtio over MMIO",
@@ -108,7 +121,9 @@ PARTS = (
         ),
         _virtio("device_status", "device_queues", "reset_and_messages", "queue_states"),
         (
-            *_virtio("legacy", "pci", "mmio", "suspend", "quiet", "access_platform", "transport_edges"),
+            *_virtio(
+                "as_qemu", "legacy", "pci", "mmio", "suspend", "quiet", "access_platform", "transport_edges"
+            ),
             *_virtio("blk", "blk_properties", "scsi", "scsi_events", "ring_edges", "threads"),
             "tests/unit/test_snapshot.py",
             "tests/unit/test_trace_of_a_request.py",

@@ -161,3 +161,49 @@ def test_a_device_0_that_is_not_there_is_ready_where_there_is_a_device_1() -> No
         assert _task(machine) == [1, *NONE, 0xA0, 0x50]
         machine.ide.set(Reg.DEVICE, DEV)
         assert _task(machine) == [1, *DISK, 0xB0, 0x50]
+
+
+def test_the_function_has_qemus_subsystem() -> None:
+    for profile, subsystem in (("qemu", 0x1100_1AF4), ("strict", 0)):
+        with IdeMachine(profile=profile, probed=False) as machine:
+            assert machine.function.config_read(0x2C, 4) == subsystem
+
+
+def test_command_and_status_of_a_bus_master_are_there_for_bytes_alone() -> None:
+    with IdeMachine(profile="qemu", probed=False) as machine:
+        registers = machine.channel.bus_master.registers
+        assert [registers.read(offset, 1) for offset in range(4)] == [0, 0xFF, registers.status, 0xFF]
+        assert [registers.read(0, 2), registers.read(2, 2)] == [0xFFFF, 0xFFFF]
+        assert registers.read(0, 4) == 0xFFFF_FFFF
+        registers.write(0, 2, 0x0008)
+        registers.write(0, 4, 0x0008)
+        assert registers.read(0, 1) == 0
+
+
+def test_the_tables_address_comes_in_pieces_where_it_is_not_aligned() -> None:
+    with IdeMachine(profile="qemu", probed=False) as machine:
+        registers = machine.channel.bus_master.registers
+        registers.write(4, 4, 0)
+        registers.write(5, 2, 0x3412)
+        assert (registers.read(4, 4), registers.read(5, 2)) == (0x0034_1200, 0x3412)
+        registers.write(2, 4, 0x5678_0000)
+        assert registers.read(4, 4) == 0x0034_5678
+
+
+@pytest.mark.parametrize("profile", ["qemu", "strict"])
+def test_a_reset_of_the_cable_selects_device_0(profile: str) -> None:
+    with IdeMachine(profile=profile, probed=False) as machine:
+        machine.ide.set(Reg.DEVICE, DEV)
+        machine.channel.hardware_reset()
+        settle(machine)
+        assert _task(machine)[1:5] == DISK
+
+
+@pytest.mark.parametrize(("profile", "selected"), [("qemu", DRIVE), ("strict", DISK)])
+def test_a_software_reset_selects_device_0_but_for_qemus(profile: str, selected: list[int]) -> None:
+    with IdeMachine(profile=profile, probed=False) as machine:
+        machine.ide.set(Reg.DEVICE, DEV)
+        for control in (Control.SRST, 0):
+            machine.ide.set_control(control)
+            settle(machine)
+        assert _task(machine)[1:5] == selected

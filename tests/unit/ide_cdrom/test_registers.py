@@ -10,6 +10,7 @@ from devmodels.registers.check import check_registers
 from guestsim.drivers.pci import scan
 from guestsim.guest import Guest
 from guestsim.targets.inprocess import InProcessTarget
+from tests.unit.ide_cdrom.machine import IdeMachine
 
 
 class Nobody:
@@ -44,3 +45,17 @@ def test_every_register_has_its_clause() -> None:
     for block in (CommandBlock, ControlBlock, BusMasterRegisters, Timing, UltraTiming):
         for register in block.layout().registers:
             assert "§" in register.clause, register
+
+
+@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize(("name", "value"), [("table", 1 << 32), ("command", -1), ("nothing", 1)])
+def test_registers_of_a_bus_master_that_cannot_be_are_refused_before_anything_is_taken(
+    number: int, name: str, value: int
+) -> None:
+    with IdeMachine(probed=False) as machine:
+        function = machine.function
+        state = function.save()
+        function.judge(state)
+        with pytest.raises(ValueError, match=name):
+            function.judge({**state, f"bus-master{number}.{name}": value})
+        assert function.save() == state

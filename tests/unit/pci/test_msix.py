@@ -308,3 +308,18 @@ def test_a_table_entry_is_not_made_before_it_is_touched() -> None:
     assert msix.table.entry.made() == ()
     msix.table.read(16 * 2047, 4)
     assert [index for index, _ in msix.table.entry.made()] == [2047]
+
+
+def test_pending_bits_of_vectors_that_are_not_there_do_not_move_along() -> None:
+    world = MsixWorld(vectors=2)
+    prefix = f"03.0.{world.control_at - 2:#04x}"
+    world.machine.restore({**world.machine.save(), f"{prefix}.pending.0": 0b1111})
+    assert world.pending() == 0b11
+
+
+@pytest.mark.parametrize(("vectors", "size"), [(1, 0x1000), (254, 0x1000), (255, 0x2000), (2048, 0x1_0000)])
+def test_the_bar_is_as_small_as_table_and_pending_bits_allow(vectors: int, size: int) -> None:
+    """254 entries of 16 bytes and four words of 8 fill 4 KiB."""
+    world = MsixWorld(vectors)
+    world.config_write(SLOT, 0x14, 4, 0xFFFF_FFFF)
+    assert world.config_read(SLOT, 0x14, 4) == (1 << 32) - size

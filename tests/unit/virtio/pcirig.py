@@ -214,6 +214,9 @@ class PciRig:
 
     def set_queue(self, queue: int = 0) -> None:
         self.driver = DriverRing(self.plain, self.size, self.parts, self.features)
+        self.enable_queue(queue)
+
+    def enable_queue(self, queue: int = 0) -> None:
         self.set("queue_select", queue)
         self.set("queue_size", self.size)
         for name, address in zip(("queue_desc", "queue_driver", "queue_device"), self.parts, strict=True):

@@ -11,7 +11,7 @@ from devmodels.blockbackend.request import Op
 from devmodels.conformance import Profile
 from devmodels.virtio_blk.layout import BlkFeature
 from tests.unit.virtio.blkrig import DISCARD, FLUSH, GET_ID, IN, BlkRig, blk, header, segment
-from tests.unit.virtio.model import VERSION_1, Form
+from tests.unit.virtio.model import VERSION_1, DriverRing, Form
 from tests.unit.virtio.pcirig import PciRig
 from tests.unit.virtio.scsirig import (
     CHECK_CONDITION,
@@ -281,3 +281,35 @@ def test_what_waits_for_the_disk_when_the_ring_breaks_is_done_and_not_told_of() 
     rig.device.write_status(0)
     rig.settle()
     assert rig.device.status == 0
+
+
+@pytest.mark.parametrize(("running", "used"), [(False, 0), (True, 1)])
+def test_what_lies_in_a_ring_that_is_enabled_before_driver_ok_waits_for_a_notification(
+    running: bool, used: int
+) -> None:
+    rig = PciRig(profile=Profile.QEMU)
+    rig.map_bars()
+    rig.negotiate()
+    if running:
+        rig.go()
+    rig.driver = DriverRing(rig.plain, rig.size, rig.parts, rig.features)
+    rig.expose()
+    rig.enable_queue()
+    assert rig.used() == used
+    rig.notify(0)
+    assert rig.used() == 1 - used
+
+
+@pytest.mark.parametrize("select", [2, 3, 7, 0xFFFF_FFFF])
+def test_there_are_two_words_of_features(select: int) -> None:
+    rig = PciRig(profile=Profile.QEMU)
+    rig.map_bars()
+    for status in (1, 3):
+        rig.set("device_status", status)
+    rig.set("driver_feature_select", select)
+    rig.set("driver_feature", 0xFFFF_FFFF)
+    assert rig.device.features_written == 0
+    rig.set("driver_feature_select", 1)
+    rig.set("driver_feature", 1)
+    rig.set("device_status", 11)
+    assert (rig.get("device_status"), rig.device.driver_features) == (11, VERSION_1)

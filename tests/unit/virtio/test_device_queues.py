@@ -372,6 +372,13 @@ def test_a_queue_reset_during_a_queue_reset_changes_nothing() -> None:
     assert not r.queue.resetting
 
 
+def test_a_queue_reset_during_a_reset_is_none() -> None:
+    r = busy()
+    r.device.write_status(0)
+    r.device.reset_queue(r.queue)
+    assert (r.device.resetting, r.queue.resetting) == (True, False)
+
+
 def test_a_device_reset_during_a_queue_reset_ends_both() -> None:
     r = busy()
     r.device.reset_queue(r.queue)

@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from devmodels.iocontext import IoContext
 from devmodels.memory import GuestMemory
+from devmodels.virtio.device import VirtioDevice
 from tests.unit.virtio.dut import (
     ACKNOWLEDGE,
     DRIVER,
@@ -177,3 +179,19 @@ def test_features_before_driver_are_out_of_sequence() -> None:
     d.write_features(1, select=1)
     assert clauses(d) == [SEQUENCE]
     assert d.driver_features == VERSION_1
+
+
+@pytest.mark.parametrize("left_out", ["read_config", "write_config", "handle"])
+def test_a_type_of_device_says_what_it_does_with_its_configuration_and_its_buffers(left_out: str) -> None:
+    methods = {name: vars(TestDevice)[name] for name in ("read_config", "write_config", "handle")}
+    del methods[left_out]
+    half: type[VirtioDevice] = type("Half", (VirtioDevice,), {**methods, "DEVICE_ID": 63, "CONFIG_SIZE": 0})
+    with pytest.raises(TypeError, match=left_out):
+        half(
+            name="half",
+            context=IoContext.virtual(),
+            memory=GuestMemory(),
+            features=VERSION_1,
+            num_queues=1,
+            queue_size=8,
+        )

@@ -288,3 +288,12 @@ def test_registers_bit_by_bit() -> None:
         [function] = target.assembly.devices.values()
         assert isinstance(function, VirtioPci)
         assert check_registers(lambda: LegacyHeader(function), behaving=behaving) > 10
+
+
+def test_what_is_read_only_is_not_written(make: Make) -> None:
+    disk = make()
+    for offset, size in ((0x00, 4), (0x0C, 2), (0x13, 1)):
+        before = disk.read(offset, size)
+        disk.write(offset, size, 1)
+        assert disk.read(offset, size) == before
+    assert clauses(disk) == ["VIRTIO 1.4 §4.1.4.10"] * 3

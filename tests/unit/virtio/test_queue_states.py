@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from devmodels.virtio.device import CORE_FEATURES
 from devmodels.virtio.state import ChainState, DeviceState, KeptState, QueueState, RingState
 from tests.unit.virtio.dut import IN_ORDER, Mode, TestDevice
+from tests.unit.virtio.model import EVENT_IDX
 from tests.unit.virtio.packed_model import RING_PACKED
 from tests.unit.virtio.plain import Kind
 from tests.unit.virtio.rig import DATA, packed_rig, rig
@@ -62,6 +63,7 @@ FINE: dict[str, Change] = {
     "a buffer as long as there is one": flying(ChainState(0, [(0, 1)], [(0, LONGEST - 1)], 1)),
     "two buffers with heads of their own": flying(one(0), one(7)),
     "positions at their end": on_ring(last_avail=0xFFFF, used_idx=0xFFFE),
+    "a buffer of one descriptor shown": shown(),
     "nothing shown": shown(written=0xFFFF_FFFF, head=0xFFFF, count=8),
     "size 1": lambda queue: replace(queue, size=1),
 }
@@ -153,3 +155,46 @@ def test_requests_that_moved_are_done_and_new_ones_found() -> None:
     moved.restore(r.device.save())
     moved.idle()
     assert [used.length for used in r.driver.collect()] == [16, 8]
+
+
+@pytest.mark.parametrize("positions", [(8, 8), (0x8008, 0x8008), (0x7FFF, 0x7FFF), (8, 7), (7, 0x8008)])
+def test_a_packed_queues_positions_lie_in_its_ring(positions: tuple[int, int]) -> None:
+    """Bit 15 is the wrap counter."""
+    last_avail, used_idx = positions
+
+    def change(queue: QueueState) -> QueueState:
+        return replace(on_ring(last_avail=last_avail, used_idx=used_idx)(queue), in_flight=[])
+
+    with pytest.raises(ValueError, match="positions"):
+        fresh(packed=True).judge(changed(state_of(packed=True), change))
+
+
+@pytest.mark.parametrize("sent", [1, 2, 3, 4])
+def test_a_split_ring_that_moved_knows_which_index_its_driver_has_seen(sent: int) -> None:
+    """VIRTIO 1.4 §2.7.7.2: a driver that wants to hear of an index that was passed before is not told again."""
+    r = rig(8, EVENT_IDX)
+    for _ in range(sent):
+        r.send([(DATA, 8)])
+    r.driver.collect()
+    r.driver.wish(off=False, event=-1)
+    moved = TestDevice(r.memory, queue_size=8)
+    moved.restore(r.device.save())
+    r.place([(DATA, 8)])
+    r.driver.expose()
+    moved.kick(0)
+    moved.idle()
+    assert (len(r.driver.collect()), moved.notifications.used) == (1, [])
+
+
+def test_a_snapshot_shows_the_driver_first_what_was_done() -> None:
+    r = rig(8)
+    r.device.mode = Mode.LATER
+    r.send([(DATA, 16)])
+    assert r.driver.collect() == []
+    r.device.complete(r.device.waiting[0])
+    state = r.device.save()
+    assert [used.length for used in r.driver.collect()] == [16]
+    moved = TestDevice(r.memory, queue_size=8)
+    moved.restore(state)
+    moved.idle()
+    assert r.driver.collect() == []

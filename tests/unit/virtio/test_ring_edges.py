@@ -478,3 +478,13 @@ def test_a_queue_with_much_to_do_leaves_others_their_turn(make: Callable[[int], 
     assert len(r.device.taken) == 8000
     assert r.clauses == []
     assert len(r.driver.collect()) == 8000
+
+
+def test_a_table_in_a_list_is_told_with_the_place() -> None:
+    """§2.8.19, on both laps."""
+    for start, place in ((0, 1), (7, 0), (9, 2), (15, 0)):
+        r = packed_rig(8, INDIRECT_DESC, start=start)
+        put(r.driver, (DATA, 8, NEXT), (TABLE, 16, INDIRECT))
+        r.device.kick(0)
+        (told,) = r.device.violations.recent
+        assert told.summary == f"indirect descriptor at {place} in a list linked by NEXT"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from devmodels.virtio.ringoptions import check_queue_size, segments
-from devmodels.virtio.scatter import head, skip
+from devmodels.virtio.scatter import fill, head, skip
+from tests.unit.virtio.plain import Block, Kind, PlainMemory, guest_memory
 
 LIST = [(0x100, 4), (0x200, 0), (0x300, 8)]
 
@@ -44,3 +45,14 @@ def test_sizes_of_a_ring(packed: bool, good: tuple[int, ...], wrong: tuple[int, 
     for size in wrong:
         with pytest.raises(ValueError, match=f"queue-size is {size}, expected"):
             check_queue_size("queue-size", size, packed=packed)
+
+
+@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize(("padded", "behind"), [(True, 0), (False, 0xEE)])
+def test_what_is_behind_a_payload_is_padded_or_left(padded: bool, behind: int, kind: Kind) -> None:
+    plain = PlainMemory([Block(0, bytearray(b"\xee" * 0x400))])
+    fill(guest_memory(plain, kind), LIST, b"payload", padded=padded)
+    assert bytes(plain.blocks[0].data[0x100:0x105]) == b"payl\xee"
+    assert bytes(plain.blocks[0].data[0x300:0x309]) == b"oad" + bytes([behind] * 5) + b"\xee"
+    fill(guest_memory(plain, kind), LIST, b"longer than the list", padded=padded)
+    assert bytes(plain.blocks[0].data[0x300:0x309]) == b"er than \xee"

@@ -9,6 +9,8 @@ import pytest
 
 from devmodels.options import OptionError
 from devmodels.snapshot import restore_snapshot, save_snapshot
+from devmodels.virtio.constants import RING_RESET, SUSPEND, VERSION_1
+from devmodels.virtio.device import CORE_FEATURES
 from devmodels.virtio.mmio import VirtioMmio
 from guestsim.targets import OptionsError
 from guestsim.targets.inprocess import InProcessTarget
@@ -233,3 +235,37 @@ def test_a_size_that_is_refused_is_told_with_those_that_are_not() -> None:
         with rig.assembly:
             rig.disk.set(0x038, 3)
             assert words in rig.assembly.violations.recent[-1].summary
+
+
+def test_a_refusal_over_mmio_has_the_32_bits_that_were_written() -> None:
+    device = TestDevice(running(8).memory, queue_size=8, features=CORE_FEATURES)
+    mmio = VirtioMmio(device, name="dut")
+    device.negotiate(VERSION_1 | SUSPEND)
+    mmio.write(0x038, 4, 3)
+    mmio.write(0x0C0, 4, 1)
+    device.negotiate(VERSION_1 | RING_RESET)
+    mmio.write(0x0C0, 4, 2)
+    told = [(each.summary, each.data) for each in device.violations.recent]
+    assert told == [
+        ("QueueSize 3, expected a power of two up to 8", b"\3\0\0\0"),
+        ("QueueReset written without VIRTIO_F_RING_RESET", b"\1\0\0\0"),
+        ("QueueReset set to 2, expected 1", b"\2\0\0\0"),
+    ]
+
+
+def test_aligned_accesses_of_the_configuration_are_fine_over_mmio() -> None:
+    device = TestDevice(running(8).memory, config=bytes(range(16)))
+    mmio = VirtioMmio(device, name="dut")
+    for size in (1, 2, 4):
+        for offset in range(0, 16, size):
+            value = mmio.read(0x100 + offset, size)
+            assert value == int.from_bytes(bytes(range(offset, offset + size)), "little")
+            mmio.write(0x100 + offset, size, value)
+    assert list(device.violations.recent) == []
+    for size, offset in ((2, 1), (4, 2), (8, 0)):
+        mmio.read(0x100 + offset, size)
+    assert [each.summary for each in device.violations.recent] == [
+        "2-byte access at configuration offset 1",
+        "4-byte access at configuration offset 2",
+        "8-byte access at configuration offset 0",
+    ]
