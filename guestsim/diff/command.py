@@ -158,6 +158,10 @@ def show(report: Report, console: Console) -> None:
         f"{counted(report.sequences, 'sequence')}, compared {counts.waits} times, "
         f"{counted(counts.held, 'request')} held on both, in {report.seconds:.1f} s{rate}"
     )
+    if counts.overtaken:
+        say(
+            f"  ended early: {counted(counts.overtaken, 'sequence')}, as QEMU may have gone on before a reset came"
+        )
     for name, count in report.known.most_common():
         entry = report.entries.get(name)
         said = f"{entry.what} ({entry.clause}; right: {entry.right})" if entry else ""
@@ -197,6 +201,7 @@ def to_json(report: Report) -> dict[str, object]:
         "accesses": counts.accesses,
         "comparisons": counts.waits,
         "held": counts.held,
+        "overtaken": counts.overtaken,
         "sequences": report.sequences,
         "seconds": round(report.seconds, 3),
         "known": [

@@ -24,7 +24,7 @@ from guestsim.diff.access import (
 )
 from guestsim.diff.arena import ARENA, ARENA_SIZE, MESSAGES_SIZE
 from guestsim.diff.masks import ORDER, Mask
-from guestsim.diff.sides import Side
+from guestsim.diff.sides import Overtaken, Side
 from guestsim.errors import raised
 from guestsim.targets import TargetError
 
@@ -104,6 +104,8 @@ class Counts:
     waits: int = 0
     held: int = 0
     """Requests that were held at a break point on both sides."""
+    overtaken: int = 0
+    """Sequences that ended where QEMU may have gone on with a request before it was to be stopped."""
     masked: Counter[str] = field(default_factory=Counter)
 
 
@@ -152,6 +154,8 @@ class Player:
         found: Difference | None = None
         try:
             found = self._play(steps)
+        except Overtaken:
+            self.counts.overtaken += 1
         finally:
             if found is not None or self._breaks:
                 self._let_go()

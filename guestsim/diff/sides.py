@@ -6,6 +6,7 @@ costs no message.  Interrupt messages go to words of guest memory on both sides:
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from mmap import mmap
 from pathlib import Path
@@ -30,6 +31,10 @@ LATE = "late"
 
 ECAM = 0xB000_0000
 _MOST_TURNS = 100_000
+
+
+class Overtaken(Exception):
+    """What `late` held may have gone on before the access that was to come before that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,9 +231,17 @@ class QemuSide:
         self._user = user
         self._cd = cd
         self._late = False
+        self._until: float | None = None
 
     def do(self, accesses: Sequence[Access]) -> list[int]:
-        """Make the accesses, as many as possible with one message."""
+        """Make the accesses, as many as possible with one message.
+
+        Overtaken where the first write after `late` comes too late.
+        """
+        if self._until is not None and any(isinstance(access, Write) for access in accesses):
+            until, self._until = self._until, None
+            if time.monotonic() > until:
+                raise Overtaken
         values: list[int] = []
         pending: list[bytes] = []
         for access in accesses:
@@ -293,6 +306,7 @@ class QemuSide:
         """
         self._limit(_RATE)
         self._late = True
+        self._until = time.monotonic() + _SPARE
         self.debug(f"read 0 {_BEFORE}")
         self.debug(f"remove_break {tag}")
 
@@ -301,6 +315,7 @@ class QemuSide:
         self.debug(f"remove_break {tag}")
         if self._late:
             self._late = False
+            self._until = None
             self._limit(0)
 
     def _limit(self, rate: int) -> None:
@@ -316,6 +331,8 @@ class QemuSide:
 _RATE, _BEFORE = 1_000_000, 160 << 10
 """Bytes a second, and bytes read before: a tenth of a second's are given at once, so that what comes next waits for
 what is more than that, some 60 ms."""
+_SPARE = 0.03
+"""Seconds of these in which the next write has to be on its way: where there is much to do it may come after them."""
 _BATCH = 64
 _RESTS = 8
 """Some milliseconds in all: reads of what the host has in memory take less."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from operator import attrgetter
 
+from guestsim.outputs import counted
 from tools.diff_runs.records import Run
 
 HEAD = """# Whole runs of `guestsim diff --random`
@@ -61,6 +62,12 @@ def _figures(run: Run) -> tuple[str, ...]:
 
 def _unexplained(runs: Iterable[Run]) -> Iterator[str]:
     for run in runs:
+        if run.overtaken:
+            yield (
+                f"- `{run.device}`: {counted(run.overtaken, 'sequence')} ended early, "
+                "as QEMU may have gone on before a reset came"
+            )
+            yield ""
         for one in run.unexplained:
             again = "" if one.seen_again else ", not seen again"
             yield (

@@ -44,6 +44,7 @@ class Run(msgspec.Struct):
     known: dict[str, int]
     masks: dict[str, int]
     unexplained: list[Unexplained]
+    overtaken: int = 0
 
     @property
     def group(self) -> tuple[str, int, int]:

@@ -9,14 +9,14 @@ from random import Random
 
 import pytest
 
-from guestsim.diff.access import Break, Held, Late, Resume, Step, Wait, Write, lines, parse
+from guestsim.diff.access import Access, Break, Held, Late, Resume, Step, Wait, Write, lines, parse
 from guestsim.diff.devices import DEVICES
 from guestsim.diff.grammar import Action, Grammar, ahci, ahci_driver, ide
 from guestsim.diff.grammar.ata import Task
 from guestsim.diff.grammar.ata_disk import DISK
 from guestsim.diff.grammar.packets import CD
 from guestsim.diff.run import compare_random
-from guestsim.diff.sides import OurSide
+from guestsim.diff.sides import OurSide, Overtaken
 
 from .machines import with_twin
 
@@ -93,6 +93,37 @@ def test_what_is_held_is_stopped_before_it_goes_on(tmp_path: Path, name: str, ho
     with with_twin(tmp_path, DEVICES[name])() as player:
         assert player.play(parse("\n".join(lines(name, [step])), "file")[1]) is None
         assert player.counts.held == 1
+
+
+def test_a_sequence_ends_where_theirs_may_have_gone_on_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which of the two came first is not known, so nothing that comes after it says anything."""
+    step = held_when_stopped("ahci-disk", "COMRESET")
+    late, do = OurSide.late, OurSide.do
+    overtaken = False
+
+    def comes_late(side: OurSide, tag: str) -> None:
+        nonlocal overtaken
+        overtaken = True
+        late(side, tag)
+
+    def does(side: OurSide, accesses: Sequence[Access]) -> list[int]:
+        nonlocal overtaken
+        if side.name != "ours" and overtaken:
+            overtaken = False
+            raise Overtaken
+        return do(side, accesses)
+
+    monkeypatch.setattr(OurSide, "late", comes_late)
+    monkeypatch.setattr(OurSide, "do", does)
+    with with_twin(tmp_path, DEVICES["ahci-disk"])() as player:
+        assert player.play([step]) is None
+        assert player.counts.overtaken == 1
+        assert not player.ours.holds("A")
+        monkeypatch.setattr(OurSide, "late", late)
+        assert player.play([step]) is None
+        assert player.counts.overtaken == 1
 
 
 def test_what_a_stopped_command_leaves_is_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
