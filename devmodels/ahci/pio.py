@@ -46,16 +46,16 @@ def data_setup(command: PortCommand, length: int, *, plain: bool) -> tuple[bytes
     packet = is_packet(command)
     block = transfer.block
     interrupt = packet or not transfer.out or length > block
+    told = last = length % block or block
     if transfer.sector and plain:
-        # QEMU's drive has a data block for each block of its medium, however many the host would take.
-        block = min(block, transfer.sector)
-    last = length % block or block
+        # QEMU's drive cuts its data blocks at each block of its medium, and tells by LBA of them as a whole.
+        last = min(told, (length - 1) % transfer.sector + 1)
     after = WORKING if transfer.out or packet else taskfile.status or READY
     if plain:
         after = ASKING
     if packet:
         taskfile.count = 0 if transfer.out else TO_HOST
-        taskfile.lba = taskfile.lba & ~0xFF_FF00 | last << 8
+        taskfile.lba = taskfile.lba & ~0xFF_FF00 | told << 8
     out = transfer.out or plain
     shown = transfer.shown(command, length - last) if plain and transfer.out else taskfile
     return pio_setup(shown, ASKING, after, last, out=out, interrupt=interrupt), interrupt

@@ -13,7 +13,7 @@ from guestsim.drivers.ahci_port import AhciPort
 from guestsim.drivers.transport import Interrupts
 from guestsim.targets.inprocess import InProcessTarget
 
-from .packet_stories import BLOCK, BLOCKS, OURS, STORIES, awake, block
+from .packet_stories import BLOCK, BLOCKS, OURS, STORIES, awake, block, send
 from .stories import boot
 from .test_stories import HBA
 
@@ -161,3 +161,16 @@ def test_a_reset_ends_a_packet_that_is_under_way(disc: dict[str, object]) -> Non
         assert port.read(PortReg.SIG) == 0xEB14_0101
         guest.run(awake(port))
         assert guest.run(port.do(ata.packet(read.data, room=read.room))).data == block(0) + block(1)
+
+
+@pytest.mark.parametrize(
+    ("limit", "told", "last"), [(0xF000, 4096, 2048), (3000, 1096, 1096), (1024, 1024, 1024)]
+)
+def test_qemus_drive_tells_of_a_block_as_a_whole_and_counts_its_last_part(
+    disc: dict[str, object], limit: int, told: int, last: int
+) -> None:
+    with InProcessTarget(blockdevs=[disc], devices=[HBA, CD], profile="qemu") as target:
+        guest, _, port = boot(target)
+        guest.run(send(port, cdb.read_10(lba=3, blocks=2, block=BLOCK), dma=False, limit=limit))
+        data = port.guest.memory.read(port.received + PIO_SETUP, 20)
+        assert (int.from_bytes(data[5:7], "little"), int.from_bytes(data[16:18], "little")) == (told, last)
