@@ -406,7 +406,7 @@ KNOWN: tuple[Known, ...] = (
         "ours",
         _SCSI,
         (
-            *_buffers(_ATTENTION, _sense("05", "[23]?")),
+            *_buffers(_ATTENTION, _sense("05", "[123]?")),
             *_buffers(_check("06"), _GOOD),
             # Behind what the table of commands says of the response.
             *_buffers("00 06 00 00 00 00 0a 00 00 00 00 29 ", "ee ee 00 00 00 00 ee ee ee ee ee ee "),

@@ -147,6 +147,22 @@ def test_an_entry_is_not_of_steps_without_what_it_is_about(
     assert not any(one.matches(device, found, min(one.profiles)) for device in elsewhere)
 
 
+def test_an_attention_that_is_gone_there_is_so_whatever_the_next_command_ends_with() -> None:
+    """Here a parameter list of a wrong length (SPC-4 §6.14: 1Ah)."""
+    found = Difference(
+        *("memory", "buffers"),
+        ours="06 00 00 00 00 0a 00 00 00 00 29 00 00 00 00 00 at 0x10200e4",
+        theirs="05 00 00 00 00 0a 00 00 00 00 1a 00 00 00 00 00 at 0x10200e4",
+        step=2,
+        name="queue 2: scsi:cd-mode-select-10",
+        tags=frozenset({"unknown-code"}),
+        now=frozenset({"scsi:cd-mode-select-10"}),
+    )
+    entry = known("virtio-scsi-cd", found, "strict")
+    assert entry is not None
+    assert entry.name == "attention after an operation code"
+
+
 def test_an_entry_of_profile_strict_excuses_nothing_under_the_other() -> None:
     one, _, found = next(example for example in EXAMPLES if example[0].name == "VERIFY")
     assert one.matches("virtio-scsi", found, "qemu")
