@@ -261,6 +261,7 @@ def parse(
     check: Check | None = None
     steps: list[Step] = []
     accesses: list[Access] = []
+    breaks: set[str] = set()
     number = 1
     for number, line in enumerate(text.split("\n"), 1):
         words = line.split("#", 1)[0].split()
@@ -276,6 +277,7 @@ def parse(
             else:
                 access = _access(words)
                 check(access)
+                _check_break(access, breaks)
                 accesses.append(access)
         except FormError as error:
             raise AccessFileError(f"{name}:{number}: {_shown(line)}: {error}") from None
@@ -286,6 +288,14 @@ def parse(
         wanted = "an access" if device else "a line 'device NAME'"
         raise AccessFileError(f"{name}:{number}: the file ends here, expected {wanted}")
     return device, steps
+
+
+def _check_break(access: Access, known: set[str]) -> None:
+    """FormError where the access is about a break point that none before it has made; `known` are those."""
+    if isinstance(access, Break):
+        known.add(access.tag)
+    elif isinstance(access, Held | Late | Resume) and access.tag not in known:
+        raise FormError(f"break point {access.tag}: expected a line 'break EVENT {access.tag}' before it")
 
 
 def _device(words: Sequence[str], before: str) -> str:

@@ -70,6 +70,9 @@ def test_a_file_as_it_is_saved_is_played(device: str) -> None:
         ("wait 0x1000 0x103f001", "expected memory from"),
         ("step", "expected step NAME"),
         ("device virtio-scsi", "expected one device"),
+        ("held a", "break point a: expected a line 'break EVENT a' before it"),
+        ("late b", "break point b: expected a line 'break EVENT b' before it"),
+        ("resume c", "break point c: expected a line 'break EVENT c' before it"),
     ],
 )
 def test_what_the_device_does_not_have(line: str, expected: str) -> None:
