@@ -1,6 +1,7 @@
 """`guestsim lint`: what the drivers of a trace did against the specification.
 
-Exit status: 0 where that is nothing (remarks apart), 1 where it is something, 2 where the trace is wrong.
+Exit status: 0 where that is nothing (remarks apart), 1 where it is something, 2 where the trace is wrong, or cut short
+before any driver's session.
 """
 
 from __future__ import annotations
@@ -46,6 +47,11 @@ def lint_command(
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from None
     sessions = linter.end()
+    if cut and not sessions:
+        typer.echo(
+            f"{trace}: the trace is cut short before any driver's session, expected more of it", err=True
+        )
+        raise typer.Exit(2)
     if as_json:
         typer.echo(
             msgspec.json.format(msgspec.json.encode(to_json(trace, header, sessions, cut=cut))).decode()

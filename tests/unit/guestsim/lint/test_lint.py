@@ -380,3 +380,22 @@ def _details(kind: EventKind) -> st.SearchStrategy[tuple[int | str | bytes, ...]
     return st.integers(0, 3).flatmap(
         lambda count: st.tuples(*(parts[each] for _, each in shape.fields + count * shape.repeated))
     )
+
+
+def test_a_trace_that_is_cut_before_any_driver_began(tmp_path: Path) -> None:
+    """Nobody knows what was in the rest, so that nothing found in what is there says nothing."""
+    whole = one_of_each(tmp_path / "disk.trace").read_bytes()
+    path = tmp_path / "cut.trace"
+    path.write_bytes(whole[:1000])
+    for options in ([], ["--json"]):
+        result = run(path, *options)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert (
+            result.stderr
+            == f"{path}: the trace is cut short before any driver's session, expected more of it\n"
+        )
+
+
+def test_a_trace_without_a_driver_that_is_whole(tmp_path: Path) -> None:
+    result = run(written(tmp_path / "e.trace", []))
+    assert (result.exit_code, result.stdout) == (0, "0 findings, 0 remarks in 0 sessions\n")
