@@ -37,6 +37,8 @@ SHORT_DRIVES = {
     "cdrom": "if=ide,index=2,media=cdrom",
     "pflash": "if=pflash",
 }
+WITHOUT_OPTION = "hda"
+"""What an image is that stands on the line alone."""
 
 
 class Launch(msgspec.Struct):
@@ -76,9 +78,10 @@ def parse(arguments: list[str]) -> Launch:
     late: list[tuple[str, str]] = []
     rest = iter(arguments)
     for argument in rest:
+        if not argument.startswith("-"):
+            _apply(_VALUES[WITHOUT_OPTION], launch, f"-{WITHOUT_OPTION}", argument)
+            continue
         name = argument.removeprefix("-").removeprefix("-")
-        if name == argument or not name:
-            raise OptionError(f"{argument}: expected an option; an image is given with -drive")
         if name in IGNORED.split():
             continue
         if name in _SWITCHES:

@@ -187,6 +187,11 @@ def _reproduce(path: Path, *, as_json: bool) -> None:
         _line(console, f"not modelled, left out: {', '.join(result.not_modelled)}", style="yellow")
     if not result.in_reach:
         _line(console, "no request reached a device", style="bold yellow")
+    if result.moved:
+        text = f"{counted(result.moved, 'request')} moved before the access that the log has them behind"
+        if result.fetched_again:
+            text += f"; {result.fetched_again} of memory that the device had read already: it now finds that at first"
+        _line(console, text, style="yellow")
     if result.left:
         more = counted(result.left, "request")
         _line(console, f"{more} more left out: a log of them, or behind the reproducer's end", style="yellow")

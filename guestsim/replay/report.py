@@ -1,9 +1,11 @@
 """A bug report's text: the command line of QEMU's that is in it, and the lines that are fed to `-qtest stdio`.
 
 What a shell does with them (`cat << EOF |`, a prompt, line continuations, redirections, `export QEMU_ARGS=…`) is seen
-through, and so is the log that QEMU writes of them (`[R +0.019001] outl …`).  A message of QEMU's own begins with the
-program's name as well; a command line has options behind it.  What is neither is counted, and left out.  A test in C,
-as QEMU's own are, is another form of the same (`ctest`).
+through, and so is the log that QEMU writes of them (`[R +0.019001] outl …`).  A fuzzer of QEMU's fills memory at the
+moment at which the device reads it, and logs that behind the access that made it do so (`[DMA] [R +0.034] write …`):
+such requests go before that access.  A message of QEMU's own begins with the program's name as well; a command line has
+options behind it.  What is neither is counted, and left out.  A test in C, as QEMU's own are, is another form of the
+same (`ctest`).
 """
 
 from __future__ import annotations
@@ -19,21 +21,29 @@ from devmodels.tracefile import MAGIC
 from guestsim.replay import ctest
 
 MAX_SIZE = 64 << 20
-ARGUMENTS = "QEMU_ARGS"
-"""The variable in which reports have the command line."""
+ARGUMENTS = ("QEMU_ARGS", "QEMU_FUZZ_ARGS")
+"""The variables in which reports have the command line."""
 _PROGRAM = re.compile(
     r"(?:[^\s:=]*/)?(?:qemu(?:-system-[\w.-]+|-fuzz-[\w.-]+|-kvm)?|kvm|devmodels-system-[\w.-]+)|\$QEMU|\$\{QEMU\}"
 )
-_NUMBERS = r"(?: +[0-9].*)?"
+_NUMBERS = r"(?: +[+-]?[0-9].*)?"
 _REQUEST = re.compile(
     rf"(?:(?:in|out)[bwl]|(?:read|write)[bwlq]?|b64(?:read|write)|memset|clock_(?:step|set)){_NUMBERS}"
     r"|endianness|(?:set_irq_in|irq_intercept_(?:in|out))(?: .*)?"
 )
 """Prose has some of these words, too, but no number behind them."""
-_LOGGED = re.compile(r"\[(?P<kind>[A-Z]) [+-]?[0-9.]+\] ?")
+_LOGGED = re.compile(
+    r"(?P<nested>\[DMA\] ?(?P<again>\[DOUBLE-FETCH\] ?)?)?\[(?P<kind>[A-Z]) [+-]?[0-9.]+\] ?"
+)
 """How a line of QEMU's log begins: R, a request; S, what was sent for it; I, the client came or went."""
 _ANSWER = re.compile(r"(?:OK|FAIL|ERR|IRQ (?:raise|lower))\b.*")
-_ASSIGNMENT = re.compile(r"(?:export +)?(?P<name>[A-Za-z_]\w*)=(?P<value>.*)")
+_ASSIGNMENT = re.compile(
+    r"""(?:(?:export|env) +)?(?P<name>[A-Za-z_]\w*)="""
+    r"""(?P<value>(?:"(?:\\.|[^"\\])*"|'[^']*'|\\.|[^\s"'\\;&|<>])*)(?=$|[\s;&])[\s;&]*"""
+)
+"""What a shell assigns: one word of its."""
+_BARE = re.compile(r"(?:export +)?(?P<name>[A-Za-z_]\w*)=(?P<value>['\"]?-.*)")
+"""Arguments without the quotes that a shell wants, or with one of them."""
 _HEREDOC = re.compile(r"<<-? *['\"]?(?P<end>\w+)")
 _MAILED = re.compile(r"^Content-Transfer-Encoding: quoted-printable\s*$", re.IGNORECASE | re.MULTILINE)
 _ENCODED = re.compile(r"=([0-9A-F]{2})")
@@ -52,7 +62,8 @@ class Reproducer:
 
     `command_line` is the number of the line that has the arguments, None where there is none; `others` are lines that
     are neither requests nor anything of a shell's.  `left` counts requests that are not this reproducer's: its own
-    ones in a log, or what is behind the end of it.
+    ones in a log, or what is behind the end of it.  `moved` are those that go before the access behind which a fuzzer's
+    log has them, `fetched_again` such of memory that the device had read already in the same access.
     """
 
     arguments: list[str] = field(default_factory=list)
@@ -60,6 +71,8 @@ class Reproducer:
     requests: list[tuple[int, str]] = field(default_factory=list)
     others: list[tuple[int, str]] = field(default_factory=list)
     left: int = 0
+    moved: int = 0
+    fetched_again: int = 0
 
 
 @dataclass(slots=True)
@@ -68,6 +81,25 @@ class _Block:
 
     requests: list[tuple[int, str]] = field(default_factory=list)
     command: tuple[int, list[str]] | None = None
+    moved: int = 0
+    fetched_again: int = 0
+    _access: int | None = None
+    """Where the newest request is that was not made within another one."""
+
+    def add(self, number: int, line: str) -> None:
+        """The next request."""
+        self._access = len(self.requests)
+        self.requests.append((number, line))
+
+    def fill(self, number: int, line: str, *, again: bool) -> None:
+        """A request that was made within the newest one goes before that, and behind others of its kind."""
+        if self._access is None:
+            self.requests.append((number, line))
+            return
+        self.requests.insert(self._access, (number, line))
+        self._access += 1
+        self.moved += 1
+        self.fetched_again += again
 
 
 @dataclass(slots=True)
@@ -94,22 +126,37 @@ class _Text:
         logged = _LOGGED.match(full)
         line = full[logged.end() :] if logged else full
         if _REQUEST.fullmatch(line) and (logged is None or logged["kind"] == "R"):
-            self._block(in_log=logged is not None).requests.append((number, line))
+            block = self._block(in_log=logged is not None)
+            if logged and logged["nested"]:
+                block.fill(number, line, again=logged["again"] is not None)
+            else:
+                block.add(number, line)
         elif line == self.end:
             self.end = None
-        elif not line or logged or _ANSWER.fullmatch(line):
-            return
-        elif command := _command(line, self.variables):
+        elif line and not logged and not _ANSWER.fullmatch(line):
+            self._shell(number, line)
+
+    def _shell(self, number: int, full: str) -> None:
+        """A line that is no request: what is assigned at its beginning, and what is called behind that."""
+        line = self._assign(number, full)
+        if command := _command(line, self.variables):
             self.commands.append((number, command))
             self._open(line, (number, command))
         elif "<<" in line and line.startswith("cat"):
             self._open(line, None)
-        elif line.startswith(_ASIDE):
-            return
-        elif assigned := _ASSIGNMENT.fullmatch(line):
-            self.variables[assigned["name"]] = number, _value(assigned["value"])
-        else:
+        elif line == full and not line.startswith(_ASIDE):
             self.others.append((number, line))
+
+    def _assign(self, number: int, line: str) -> str:
+        """The line without the variables that it gives values at its beginning: those are known from now on."""
+        rest = line
+        while found := _ASSIGNMENT.match(rest):
+            self.variables[found["name"]] = number, _value(found["value"])
+            rest = rest[found.end() :]
+        if (bare := _BARE.fullmatch(line)) and (rest == line or bare["value"].startswith("-")):
+            self.variables[bare["name"]] = number, bare["value"].strip("'\"")
+            return ""
+        return rest
 
     def _block(self, *, in_log: bool) -> _Block:
         if in_log:
@@ -132,10 +179,13 @@ class _Text:
         """Where nothing else says which command is meant: one with a socket for requests, else any."""
         with_qtest = (each for each in self.commands if "-qtest" in each[1])
         found = next(with_qtest, None) or next(iter(self.commands), None)
-        if found is None and ARGUMENTS in self.variables:
-            number, text = self.variables[ARGUMENTS]
-            return number, _before_the_shell(_words(text))
-        return found
+        if found is not None:
+            return found
+        for name in ARGUMENTS:
+            if name in self.variables:
+                number, text = self.variables[name]
+                return number, _before_the_shell(_words(text))
+        return None
 
 
 def is_report(path: Path) -> bool:
@@ -161,6 +211,7 @@ def read_reproducer(text: str) -> Reproducer:
     block = found.chosen()
     in_c = any(block is each for each in found.tests)
     result = Reproducer(requests=block.requests, others=unclear if in_c else found.others)
+    result.moved, result.fetched_again = block.moved, block.fetched_again
     result.left = sum(len(each.requests) for each in found.blocks() if each is not block)
     if command := block.command or found.command():
         result.command_line, result.arguments = command
@@ -195,9 +246,8 @@ def _words(line: str) -> list[str]:
 
 
 def _value(text: str) -> str:
-    """What a shell assigns: the text without its quotes."""
-    quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
-    return text[1:-1] if quoted else text
+    """What a shell assigns: a word of its without the quotes."""
+    return "".join(shlex.split(text))
 
 
 def _expanded(line: str, variables: dict[str, tuple[int, str]]) -> str:

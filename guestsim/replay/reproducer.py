@@ -24,6 +24,10 @@ class Reproduced:
     requests: int = 0
     left: int = 0
     """Requests of the text that are not this reproducer's: its log, or what is behind its end."""
+    moved: int = 0
+    """Requests that a fuzzer's log has behind the access within which they were made, and that were made before it."""
+    fetched_again: int = 0
+    """How many of them are of memory that the device had read already within that access."""
     reached: dict[str, int] = field(default_factory=dict)
     """How many requests went to a device, by its model and place; none says that of the others."""
     in_reach: int = 0
@@ -59,6 +63,7 @@ def reproduce(path: Path) -> Reproduced:
     except OptionError as error:
         raise OptionError(f"{path}: {error}") from None
     result = Reproduced(launch.machine, found.command_line, others=found.others, left=found.left)
+    result.moved, result.fetched_again = found.moved, found.fetched_again
     result.not_modelled = assembling.left_out
     reached = Reached(board)
     try:

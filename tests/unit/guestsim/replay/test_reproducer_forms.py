@@ -252,3 +252,85 @@ def test_a_scsi_host_whose_driver_says_all_at_once(tmp_path: Path) -> None:
     read, _ = answers(tmp_path, text)
     # Of the answer the version is the unit's own.
     assert [*read[:-1], read[-1] >> 8] == [0xF, 1, 0x10000, 0x90, 0, 0x12]
+
+
+FUZZED = """\
+[I 0.000000] OPENED
+[R +0.019001] outl 0xcf8 0x8000fa24
+[S +0.019010] OK
+[R +0.019101] outl 0xcfc 0xe0000000
+[R +0.019201] outl 0xcf8 0x8000fa04
+[R +0.019301] outw 0xcfc 0x6
+[R +0.019401] writel 0xe0000004 0x80000000
+[R +0.019402] writel 0xe0000100 0x100000
+[R +0.019403] writel 0xe0000108 0x101000
+[R +0.019404] writel 0xe0000118 0x11
+[R +0.019405] writel 0xe0000138 0x1
+[DMA] [R +0.034639] write 0x100000 0x20 0x0500010000000000002010000000000000000000000000000000000000000000
+[S +0.034640] OK
+[DMA][R +0.034639] write 0x102000 0x4 0x2780ec00
+[DMA] [DOUBLE-FETCH] [R +0.034639] write 0x102080 0x10 0x003010000000000000000000ff010000
+[R +0.028431] readl 0xe0000110
+[R +0.028432] readl 0xe0000138
+"""
+"""IDENTIFY DEVICE, of which the memory is filled when the HBA reads it."""
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        'export QEMU_ARGS="{}"\n',
+        '$ QEMU_ARGS="{}" QTEST_LOG=1 ./qemu-fuzz-i386 --fuzz-target=generic-fuzz crash-1234\n',
+        "QEMU_FUZZ_ARGS='{}' QEMU_FUZZ_OBJECTS='ahci*' ./qemu-fuzz-i386 --fuzz-target=generic-fuzz\n",
+        "qemu-system-i386 {}\n",
+    ],
+)
+def test_memory_that_a_fuzzer_fills_while_the_device_reads_it(tmp_path: Path, start: str) -> None:
+    line = "-machine q35 -nodefaults -device ide-hd,drive=d,bus=ide.0 -drive if=none,id=d,format=raw,file=null-co://"
+    text = start.format(line) + FUZZED
+    result = done(tmp_path, text)
+    assert (result.machine, result.command_line, result.others) == ("q35", 1, [])
+    assert (result.requests, result.moved, result.fetched_again) == (14, 3, 1)
+    # PSS with DHRS of the port's beginning, and PxCI: the command has been done.
+    assert [answer for _, answer in result.answers] == ["0x0000000000000003", "0x0000000000000000"]
+    found = read_reproducer(text)
+    assert [number for number, _ in found.requests][7:12] == [11, 13, 15, 16, 12]
+    run = CliRunner().invoke(app, ["replay", str(tmp_path / "report.txt")])
+    assert "3 requests moved before the access that the log has them behind; 1 of memory that" in run.stdout
+
+
+def test_memory_that_is_filled_before_any_access() -> None:
+    found = read_reproducer("[DMA] [R +0.1] write 0x1000 0x1 0xaa\n[R +0.2] inb 0x70\n")
+    assert ([number for number, _ in found.requests], found.moved) == ([1, 2], 0)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'QEMU_ARGS="{}" ./qemu-system-x86_64 $QEMU_ARGS -qtest stdio < in.qtest',
+        'QEMU_ARGS="{}"; ./qemu-system-x86_64 ${{QEMU_ARGS}} -qtest stdio < in.qtest',
+        'env QEMU_ARGS="{}" QEMU_PATH=./qemu-system-x86_64 ./scripts/oss-fuzz/minimize_qtest_trace.py in out',
+        'export QEMU_ARGS="{}" QEMU_PATH=./qemu-system-x86_64',
+        'export QEMU_PATH=./qemu-system-x86_64 && cat in | QEMU_ARGS="" $QEMU_PATH {} -qtest stdio',
+        "QEMU_FUZZ_ARGS='{}' QEMU_FUZZ_OBJECTS='*' ./qemu-fuzz-i386 --fuzz-target=generic-pci-fuzz crash",
+        "export QEMU_ARGS={}",
+        'ASAN_OPTIONS=detect_leaks=0:exitcode=1 ./qemu-system-x86_64 {} -qtest stdio < "in file"',
+    ],
+)
+def test_variables_that_are_given_a_value_before_a_command(tmp_path: Path, line: str) -> None:
+    text = line.format("-machine q35 -nodefaults") + "\noutl 0xcf8 0x80000000\ninl 0xcfc\n"
+    result = done(tmp_path, text)
+    assert (result.machine, result.command_line, result.others) == ("q35", 1, [])
+    assert result.answers == [(3, "0x29c08086")]
+
+
+def test_numbers_with_a_sign(tmp_path: Path) -> None:
+    result = done(tmp_path, "qemu-system-i386 -M pc -nodefaults\nclock_step -1\nclock_set +5\n")
+    assert (result.requests, result.others) == (2, [])
+
+
+def test_an_image_that_stands_alone(tmp_path: Path) -> None:
+    image = tmp_path / "d.img"
+    image.write_bytes(bytes(1 << 20))
+    result = done(tmp_path, f"qemu-system-i386 -M pc -nodefaults {image}\noutb 0x1f6 0xa0\ninb 0x1f7\n")
+    assert result.answers == [(3, "0x0050")]
