@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from guestsim.drivers import ata
+from guestsim.drivers.ahci_layouts import HEADER, PRD, PRDT_OFFSET, PortIs, PortReg, h2d_fis
 from guestsim.drivers.transport import Interrupts
 from guestsim.errors import GuestError
 from guestsim.script.load import parse
@@ -12,6 +15,7 @@ from guestsim.script.run import Options, YamlScript
 from guestsim.targets.inprocess import InProcessTarget
 
 from .stories import SIZE, boot
+from .test_hostile import SLOW, World, world
 from .test_stories import DISK, DRIVE, HBA
 
 WRITE_UNCORRECTABLE, PSEUDO = 0x45, 0x55
@@ -81,3 +85,42 @@ steps:
     report = YamlScript(*parse(script, "f")).run(Options())
     assert report.failures == []
     assert report.steps[-1].answered.startswith("status 0x50, 2560 bytes")
+
+
+def issue_two_reads(w: World, second: tuple[int, int]) -> None:
+    """Two queued reads of a sector in one write of PxCI; `second`: what the PRD of the one behind has."""
+    first = (w.guest.memory.allocate_zeroed(512), 511)
+    for tag, (address, count) in enumerate((first, second)):
+        fis = h2d_fis(replace(ata.read_queued(1, 1), count=tag << 3))
+        table = fis.ljust(PRDT_OFFSET, b"\0") + PRD.pack(address, 0, count)
+        w.guest.memory.write(w.table + 1024 * tag, table)
+        w.guest.memory.write(w.port.list + HEADER.size * tag, HEADER.pack(5, 1, 0, w.table + 1024 * tag, 0))
+    w.port.write(PortReg.IS, 0xFFFF_FFFF)
+    w.issue(tags=3, slots=3)
+    assert w.port.read(PortReg.CI) == w.port.read(PortReg.SACT) == 0
+    assert w.port.read(PortReg.TFD) == 0x50
+
+
+@pytest.mark.parametrize("drive", [DRIVE, SLOW], ids=["at once", "not at once"])
+def test_a_prd_of_a_queued_read_asks_to_be_told_of(drive: dict[str, object]) -> None:
+    """PxIS.DPS (AHCI 1.3.1 §3.3.5), whether its data is at hand or has to be waited for."""
+    with world(drive=drive) as w:
+        buffer = w.guest.memory.allocate_zeroed(512)
+        issue_two_reads(w, (buffer, 511))
+        assert w.status == PortIs.SDBS
+        issue_two_reads(w, (buffer, 1 << 31 | 511))
+        assert w.status == PortIs.SDBS | PortIs.DPS
+        assert w.target.violations() == []
+
+
+@pytest.mark.parametrize("drive", [DRIVE, SLOW], ids=["at once", "not at once"])
+@pytest.mark.parametrize(("shift", "count"), [(1, 511), (0, 512)], ids=["address", "length"])
+def test_an_odd_prd_of_a_queued_read_is_reported(drive: dict[str, object], shift: int, count: int) -> None:
+    """Bit 0 of its address counts as 0, and the command ends as others do (AHCI 1.3.1 §4.2.3.3)."""
+    with world(drive=drive) as w:
+        w.guest.run(w.port.do(ata.write_dma_ext(1, b"\xa5" * 512)))
+        buffer = w.guest.memory.allocate_zeroed(1024)
+        issue_two_reads(w, (buffer + shift, count))
+        assert w.status == PortIs.SDBS
+        assert w.guest.memory.read(buffer, 513) == b"\xa5" * 512 + b"\0"
+        assert w.clauses() == ["AHCI 1.3.1 §4.2.3.3"]
