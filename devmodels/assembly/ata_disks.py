@@ -20,9 +20,9 @@ def _ide_hd(assembly: Assembly, options: IdeHdOptions, _translate: Translate | N
     def disk(backend: BlockBackend) -> AtaDevice:
         if backend.read_only:
             raise ValueError(f"drive {options.drive!r} is read-only")
-        if backend.size < options.logical_block_size:
+        if 0 < backend.size < options.logical_block_size:
             raise ValueError(
-                f"drive {options.drive!r} has {backend.size} bytes, expected a sector of "
+                f"drive {options.drive!r} has {backend.size} bytes, expected none, or a sector of "
                 f"{options.logical_block_size} at least"
             )
         return AtaDisk(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Mapping
 
 import msgspec
@@ -257,7 +258,8 @@ def _size_of(protocol: Mapping[str, object] | None) -> int:
     if not isinstance(filename, str):
         raise OptionError("snapshot: expected an image in a file")
     try:
-        return -(-os.stat(filename).st_size // 512) * 512
+        with open(filename, "rb", buffering=0) as file:
+            return -(-file.seek(0, os.SEEK_END) // 512) * 512
     except OSError as error:
         raise OptionError(f"file: {filename}: {error.strerror}") from None
 
@@ -265,7 +267,7 @@ def _size_of(protocol: Mapping[str, object] | None) -> int:
 def _hand_down(protocol: dict[str, object], given: Mapping[str, object], aio: object) -> None:
     """What QEMU hands down from a drive to the file below."""
     bottom = _bottom(protocol)
-    if bottom.get("driver") == "file":
+    if bottom.get("driver") in ("file", "host_device"):
         for key in ("read-only", "cache", "discard"):
             if key in given:
                 bottom.setdefault(key, given[key])
@@ -300,7 +302,19 @@ def image_node(filename: str) -> dict[str, object]:
             raise OptionError(f"file: {shown(filename)} is given; expected UTF-8") from None
     if kind in ("nbd", "iscsi", "ssh", "http", "https", "ftp", "rbd") and colon:
         raise OptionError(f"file: Unknown protocol '{kind}'")
-    return {"driver": "file", "filename": filename.removeprefix("file:")}
+    if kind == "host_device" and colon:
+        return {"driver": "host_device", "filename": rest}
+    driver = "host_device" if _is_device(filename) else "file"
+    return {"driver": driver, "filename": filename.removeprefix("file:")}
+
+
+def _is_device(filename: str) -> bool:
+    """Whether a name is that of a block or a character device."""
+    try:
+        mode = os.stat(filename).st_mode
+    except (OSError, ValueError):
+        return False  # Who opens the node says why not.
+    return stat.S_ISBLK(mode) or stat.S_ISCHR(mode)
 
 
 def medium_node(filename: str, form: str | None, *, read_only: bool) -> dict[str, object]:

@@ -32,6 +32,14 @@ def is_block_device(fd: int) -> bool:
     return stat.S_ISBLK(os.fstat(fd).st_mode)
 
 
+def is_empty_device(fd: int) -> bool:
+    """Whether it is a character device like /dev/null, of which there is nothing to be found at any place."""
+    try:
+        return stat.S_ISCHR(os.fstat(fd).st_mode) and not os.lseek(fd, 0, os.SEEK_END)
+    except OSError:
+        return False
+
+
 def _ask(fd: int, request: int, kind: struct.Struct) -> int:
     answer = bytearray(kind.size)
     ioctl(fd, request, answer, True)
@@ -40,6 +48,8 @@ def _ask(fd: int, request: int, kind: struct.Struct) -> int:
 
 def size(fd: int) -> int:
     """The device's size in bytes."""
+    if is_empty_device(fd):
+        return 0
     return _ask(fd, BLKGETSIZE64, _SIZE)
 
 

@@ -1,4 +1,4 @@
-"""`host_device`: a block device of the host as a disk (options as QEMU's driver of that name).
+"""`host_device`: a block device of the host as a disk (options as QEMU's driver of that name), or an empty one.
 
 As `file`, but for what a device does in its own way: its size and blocks, discards, zeroes, SCSI commands.
 """
@@ -15,6 +15,7 @@ from devmodels.blockbackend.drivers import blkdev, linux
 from devmodels.blockbackend.drivers.file import UNSUPPORTED, FileNode, FileOptions
 from devmodels.blockbackend.drivers.file_aio import DirectFileNode, UringFileNode
 from devmodels.blockbackend.drivers.linux import FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE
+from devmodels.blockbackend.node import SECTOR
 from devmodels.blockbackend.passthrough import PassthroughRequest
 from devmodels.blockbackend.request import Request
 from devmodels.blockbackend.status import BlockStatus, Status, stored
@@ -26,8 +27,14 @@ class HostDeviceNode(FileNode):
 
     def __init__(self, options: FileOptions, context: IoContext, fd: int) -> None:
         super().__init__(options, context, fd)
-        self._block = blkdev.logical_block_size(fd)
-        self.limits = msgspec.structs.replace(self.limits, pdiscard_alignment=blkdev.physical_block_size(fd))
+        self._block = self._alignment(fd)
+        if blkdev.is_block_device(fd):
+            physical = blkdev.physical_block_size(fd)
+            self.limits = msgspec.structs.replace(self.limits, pdiscard_alignment=physical)
+        else:
+            # Nothing can be written, fsync(2) knows no such devices, and they are everybody's.
+            self._no_flush = True
+            self._locks = None
         # The device's file lies in memory, its data does not.
         self._nowait = 0 if self._inline else os.RWF_NOWAIT
         self._choose_ways()
@@ -38,7 +45,11 @@ class HostDeviceNode(FileNode):
 
     @staticmethod
     def _expects(fd: int) -> str:
-        return "" if blkdev.is_block_device(fd) else "a block device"
+        return "" if blkdev.is_block_device(fd) or blkdev.is_empty_device(fd) else "a block device"
+
+    def _alignment(self, fd: int) -> int:
+        """The smallest block, in bytes."""
+        return blkdev.logical_block_size(fd) if blkdev.is_block_device(fd) else SECTOR
 
     @classmethod
     def _variant(cls, *, direct: bool) -> type[FileNode]:
@@ -110,6 +121,3 @@ class _UringDeviceNode(HostDeviceNode, UringFileNode):
 
 class _DirectDeviceNode(HostDeviceNode, DirectFileNode):
     """The same with `cache.direct`: in blocks of the device's own size."""
-
-    def _alignment(self, fd: int) -> int:
-        return blkdev.logical_block_size(fd)

@@ -222,6 +222,22 @@ def test_each_driver_wants_its_own_kind_of_file(tmp_path: Path, driver: str) -> 
 # --- the kernel's own
 
 
+def test_a_device_like_null_is_an_empty_disk() -> None:
+    disks = [Disk({"driver": "host_device", "filename": "/dev/null"}) for _ in range(2)]
+    for disk in disks:
+        assert disk.backend.size == 0
+        assert disk.do(Op.READ, 0, 512) == errno.EIO
+        assert disk.do(Op.FLUSH) == 0
+        disk.close()
+
+
+def test_a_device_that_has_no_places_is_no_disk() -> None:
+    context = IoContext.virtual()
+    with pytest.raises(BlockOptionError, match=r"is given; expected a block device$"):
+        open_node({"driver": "host_device", "filename": "/dev/ptmx"}, context)
+    context.close()
+
+
 @pytest.fixture
 def loop(tmp_path: Path) -> Iterator[str]:
     image = tmp_path / "loop.img"

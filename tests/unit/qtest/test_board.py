@@ -160,6 +160,24 @@ def test_images_of_other_formats_are_one_line(tmp_path: Path) -> None:
         assert client.assembling.drives["d"].node is not None
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "-hda /dev/null",
+        "-cdrom /dev/null",
+        "-drive if=none,id=d0,file=blkdebug::/dev/zero,format=raw -device virtio-blk-pci,drive=d0",
+        "-drive if=none,id=d0,file=host_device:/dev/null -device virtio-scsi-pci -device scsi-hd,drive=d0",
+        "-drive if=none,id=d0,file=/dev/null,format=raw -device ich9-ahci,id=a -device ide-hd,bus=a.0,drive=d0",
+        "-snapshot -drive if=virtio,file=/dev/null,format=raw",
+    ],
+)
+def test_a_device_of_the_host_is_an_image(words: str) -> None:
+    with machine("-M", "pc", "-nodefaults", *words.split()) as client:
+        (drive,) = client.assembling.drives.values()
+        assert "'driver': 'host_device'" in str(drive.node)
+        assert client.ask("endianness") == "OK little"
+
+
 def test_two_commas_are_one_of_a_value(tmp_path: Path) -> None:
     (tmp_path / "a,file=b").write_bytes(bytes(512))
     with machine("-M", "pc", "-drive", f"if=none,id=d,format=raw,file={tmp_path}/a,,file=b") as client:
