@@ -46,7 +46,8 @@ class Splitter:
         self._data = bytearray()
         self._at = 0
         self._depth = 0
-        self._in_string = False
+        self._quote = 0
+        """Within a string: what ends it."""
 
     def __len__(self) -> int:
         """Bytes of what has not been cut off yet."""
@@ -63,16 +64,16 @@ class Splitter:
         while at < len(data):
             byte = data[at]
             at += 1
-            if self._in_string:
+            if self._quote:
                 if byte == _BACKSLASH:
                     if at == len(data):
                         at -= 1
                         break
                     at += 1
-                elif byte == _QUOTE:
-                    self._in_string = False
-            elif byte == _QUOTE and self._depth:
-                self._in_string = True
+                elif byte == self._quote:
+                    self._quote = 0
+            elif byte in _QUOTES and self._depth:
+                self._quote = byte
             elif byte in b"{[":
                 self._depth += 1
             elif byte in b"}]" and self._depth:
@@ -94,7 +95,8 @@ class Splitter:
         return piece
 
 
-_QUOTE, _BACKSLASH, _LINE_FEED = b'"\\\n'
+_QUOTES = b"\"'"
+_BACKSLASH, _LINE_FEED = b"\\\n"
 
 
 def line_of(message: object) -> bytes:

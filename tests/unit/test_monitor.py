@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,6 +19,7 @@ from qemu.qmp import ExecuteError, QMPClient
 
 from devmodels.cli.serve import Server
 from devmodels.monitor.channel import Splitter
+from devmodels.monitor.singlequotes import double_quoted
 from devmodels.options import OptionError
 from tests.unit.test_cli_serve import connect, daemon
 
@@ -187,6 +189,35 @@ def test_stream_is_cut_into_its_objects_however_it_arrives(
         while (piece := splitter.next()) is not None:
             found.append(json.loads(piece))
     assert found == objects
+
+
+def in_single_quotes(text: str) -> str:
+    """A JSON text with its strings in single quotes."""
+
+    def turned(found: re.Match[str]) -> str:
+        inner = found[1].replace('\\"', '"').replace("'", "\\'")
+        return f"'{inner}'"
+
+    return re.sub(r'"((?:[^"\\]|\\.)*)"', turned, text)
+
+
+@given(st.dictionaries(st.text(), values, max_size=3))
+def test_strings_may_be_in_single_quotes(thing: dict[str, object]) -> None:
+    text = in_single_quotes(json.dumps(thing)).encode()
+    assert json.loads(double_quoted(text)) == thing
+    assert json.loads(double_quoted(json.dumps(thing).encode())) == thing
+    splitter = Splitter()
+    splitter.feed(text + b"{}")
+    assert (splitter.next(), splitter.next()) == (text, b"{}")
+
+
+def test_a_command_in_single_quotes_is_done(tmp_path: Path) -> None:
+    with monitored(tmp_path) as (_, client):
+        client.put(b"{'execute': 'query-version', 'id': 'a\"}'}\n")
+        answer = client.line()
+        assert answer is not None
+        assert answer["id"] == 'a"}'
+        assert "return" in answer
 
 
 # --- commands
