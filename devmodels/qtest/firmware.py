@@ -41,9 +41,9 @@ class FwCfg:
         self._items[DIRECTORY] = directory
         self.selected, self.at = SIGNATURE, 0
 
-    def read(self, offset: int, size: int) -> int:
-        """The next byte of the item; zeroes after its end."""
-        if offset != 1 or size != 1:
+    def read(self, offset: int, size: int) -> int:  # noqa: ARG002
+        """The next byte of the item, from either port, as QEMU has it; zeroes after its end."""
+        if size != 1:
             return 0
         item = self._items.get(self.selected, b"")
         byte = item[self.at] if self.at < len(item) else 0

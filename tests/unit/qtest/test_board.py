@@ -62,6 +62,15 @@ def test_firmware_is_told_of_memory(option: str, size: int) -> None:
         assert client.ask("inb 0x511") == "OK 0x0000"
 
 
+def test_firmware_reads_bytes_of_an_item_from_either_port() -> None:
+    with machine("-M", "pc", "-nodefaults") as client:
+        assert [client.ask(f"inb {port}") for port in (0x510, 0x511, 0x510)] == [
+            "OK 0x0051",
+            "OK 0x0045",
+            "OK 0x004d",
+        ]
+
+
 def test_memory_that_does_not_fit_below_4_gib_goes_on_above() -> None:
     with machine("-M", "q35", "-m", "3G") as client:
         assert client.ask("writel 0x7ffffffc 1") == "OK"
