@@ -204,7 +204,7 @@ def _tree(world: World) -> _Object:
                 on_pci = isinstance(machine.devices[name], VirtioPci)
                 places[place][own] = _Object("virtio-scsi-pci" if on_pci else "virtio-scsi-device")
         containers = {name: _Object("container", inside) for name, inside in places.items()}
-        children["machine"] = _Object("machine", containers)
+        children["machine"] = _Object(world.machine_type, containers)
     return _Object("container", children)
 
 

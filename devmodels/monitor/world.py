@@ -57,6 +57,8 @@ class World:
         self.hosted = hosted
         self.stands_for: tuple[int, int, int] | None = None
         """The version of QEMU's that it says it is, major, minor and micro, where it stands in for one."""
+        self.machine_type = "machine"
+        """What type /machine has: that of the board of QEMU's which it stands in for."""
         self.more_commands: dict[str, Run] = {}
         """Commands that there are besides, or in place of the usual ones."""
         self.aliases: dict[str, str] = {}

@@ -36,6 +36,11 @@ if TYPE_CHECKING:
 MACHINES = (("none", None), ("pc-i440fx-7.2", "pc"), ("pc-q35-7.2", "q35"))
 
 
+def full_name(board: str) -> str:
+    """What QEMU 7.2 calls the machine that a board is."""
+    return next(name for name, alias in MACHINES if board in (name, alias))
+
+
 class MachineInfo(msgspec.Struct, rename="kebab"):
     """What there is of a machine type."""
 

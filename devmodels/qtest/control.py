@@ -274,10 +274,11 @@ class Control:
         """What commands work on."""
         if self._world is None:
             from devmodels.monitor.world import World
-            from devmodels.qtest.commands import Commands
+            from devmodels.qtest.commands import Commands, full_name
 
             self._world = World.of(self._assembling.board.assembly, self._on_quit)
             self._world.stands_for = VERSION
+            self._world.machine_type = f"{full_name(self._assembling.board.name)}-machine"
             self._world.more_commands = Commands(self._assembling, self._world, self.migration).table()
         return self._world
 

@@ -87,6 +87,16 @@ def test_what_is_on_q35s_own_bus_stays_and_what_is_behind_a_port_goes() -> None:
         assert list(ask.board.assembly.devices) == ["s0"]
 
 
+@pytest.mark.parametrize(
+    ("board", "expected"), [("none", "none"), ("pc", "pc-i440fx-7.2"), ("q35", "pc-q35-7.2")]
+)
+def test_the_machine_has_the_type_of_qemus(board: str, expected: str) -> None:
+    with monitor(board, "") as ask:
+        assert ask("qom-get", path="/machine", property="type") == f"{expected}-machine"
+        (machine,) = (each for each in ask("qom-list", path="/") if each["name"] == "machine")
+        assert machine["type"] == f"child<{expected}-machine>"
+
+
 def test_a_disk_of_nothing_has_qemus_name_and_keeps_its_size() -> None:
     line = "-drive if=none,id=d0,file=null-co://,format=raw -drive if=none,id=d1,file=blkdebug::null-co://"
     with monitor("pc", line) as ask:
