@@ -93,6 +93,8 @@ class BlockBackend:
         self._now = serving.now
         self._run_state = serving.run_state
         self.error_policy = ErrorPolicy()
+        self.leaves_unread = False
+        """Whether buffers keep what they held where a read fails and that is ignored: zeroes are the rule."""
         self.pinned = run_state is not None
         """Whether it stays on its context: its device, or its machine, works there."""
         self._write_cache = write_cache

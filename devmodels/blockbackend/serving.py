@@ -200,7 +200,8 @@ class Serving:
             logger.warning("%s: %r: %s: stopped until `cont`", backend.name, request, members["reason"])
             self.run_state.stop("io-error")
         elif action == "ignore":
-            clear(request.vectors if request.op is Op.READ else ())
+            if request.op is Op.READ and not backend.leaves_unread:
+                clear(request.vectors)
             self.complete(request, 0)
         else:
             self.complete(request, error)

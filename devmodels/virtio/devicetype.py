@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NotRequired, Protocol, TypedDict
 
 from devmodels.virtio.queue import VirtQueue
-from devmodels.virtio.ring import Chain
+from devmodels.virtio.ring import Chain, RingError
 
 if TYPE_CHECKING:
     from devmodels.conformance import ViolationLog
@@ -72,6 +72,16 @@ class DeviceType(ABC):
 
         `chains` keeps those before it; it and the others are no longer in flight.
         """
+        for number, chain in enumerate(chains):
+            if not self.may_be_request(chain):
+                for each in chains[number:]:
+                    del queue.in_flight[each.head]
+                del chains[number:]
+                raise RingError("VIRTIO 1.4 §2.1.2", f"head {chain.head} cannot be a request")
+
+    def may_be_request(self, chain: Chain) -> bool:
+        """Whether QEMU's device takes it for one: no part of it is empty."""
+        return all(length for _, length in chain.readable) and all(length for _, length in chain.writable)
 
     def cancel(self, queue: VirtQueue) -> None:
         """Drop requests of `queue` that have not started."""

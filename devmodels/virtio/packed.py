@@ -56,8 +56,9 @@ class PackedRing:
 
     START = WRAP_COUNTER
 
-    PASSES_NEXT = False
-    """Whether NEXT of an indirect descriptor says nothing (VIRTIO 1.4 §2.8.19)."""
+    LOOSE = False
+    """Whether tables are followed that were not negotiated, NEXT of a descriptor that has one says nothing, nor does
+    INDIRECT of the others (VIRTIO 1.4 §2.8.19), and the buffer id is that of the first (§2.8.6)."""
     WRITTEN = _WRITE
     """What a used descriptor says where something was written (VIRTIO 1.4 §2.8.4)."""
 
@@ -111,7 +112,7 @@ class PackedRing:
         self._twice = 2 * size
         self.parts = parts
         self._max_chain = size if strict else max(size, COMMON_CHAIN_LIMIT)
-        self._indirect = bool(features & INDIRECT_DESC)
+        self._indirect = self.LOOSE or bool(features & INDIRECT_DESC)
         self._event_idx = bool(features & EVENT_IDX)
         self._in_order = bool(features & IN_ORDER)
         self._report = report
@@ -481,11 +482,3 @@ def _batches(used: list[tuple[Chain, int]]) -> list[tuple[Chain, int]]:
             joined.append((Chain(chain.head, count=count), written))
             count = 0
     return joined
-
-
-class PackedRingAsQemu(PackedRing):
-    """As QEMU's, whose used descriptors never say that something was written; NEXT of an indirect one says nothing."""
-
-    __slots__ = ()
-    WRITTEN = 0
-    PASSES_NEXT = True

@@ -42,7 +42,8 @@ def usual(ring: PackedRing, chain: Chain, turn: int, three: tuple[int, ...]) -> 
         address, length, _, flags, data, size, _, data_flags, status, room, _, end_flags = entries
     else:
         chain.count = 3
-        ident = last
+        if not ring.LOOSE:
+            ident = last
         turn |= VIRTQ_DESC_F_NEXT
         flags ^= turn
         data_flags ^= turn
@@ -80,7 +81,7 @@ def walk(ring: PackedRing, chain: Chain, place: int, room: int) -> int:
     readable_bytes = writable_bytes = held = 0
     while True:
         held += 1
-        if flags & VIRTQ_DESC_F_INDIRECT:
+        if flags & VIRTQ_DESC_F_INDIRECT and not ring.LOOSE:
             raise RingError(
                 "VIRTIO 1.4 §2.8.19",
                 f"indirect descriptor at {place % ring.size} in a list linked by NEXT",
@@ -112,7 +113,8 @@ def walk(ring: PackedRing, chain: Chain, place: int, room: int) -> int:
                 ring.bytes_at(place),
             )
         address, length, ident, flags = ring._fetch(place % ring.size * DESC_SIZE)
-    chain.head = ident
+    if not ring.LOOSE:
+        chain.head = ident
     chain.count = held
     chain.readable_bytes = readable_bytes
     chain.writable_bytes = writable_bytes
@@ -129,7 +131,7 @@ def walk_table(ring: PackedRing, chain: Chain, address: int, length: int, flags:
     data = PVIRTQ_DESC.pack(address, length, chain.head, flags)
     if not ring._indirect:
         raise RingError("VIRTIO 1.4 §2.8.19", "indirect descriptor without VIRTIO_F_INDIRECT_DESC", data)
-    if flags & VIRTQ_DESC_F_NEXT and not ring.PASSES_NEXT:
+    if flags & VIRTQ_DESC_F_NEXT and not ring.LOOSE:
         raise RingError("VIRTIO 1.4 §2.8.19", "descriptor with both INDIRECT and NEXT", data)
     if not length or length % DESC_SIZE:
         raise RingError("VIRTIO 1.4 §2.8.7", f"indirect table of {length} bytes", data)

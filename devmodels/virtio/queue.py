@@ -335,6 +335,10 @@ def _split_ring(*args: Any, as_qemu: bool, **options: Any) -> SplitRing:
 
 def _packed_ring(*args: Any, as_qemu: bool, **options: Any) -> PackedRing:
     # Most drivers use split rings: a machine starts without what packed ones need.
-    from devmodels.virtio.packed import PackedRing, PackedRingAsQemu
+    if not as_qemu:
+        from devmodels.virtio.packed import PackedRing
 
-    return (PackedRingAsQemu if as_qemu else PackedRing)(*args, **options)
+        return PackedRing(*args, **options)
+    from devmodels.virtio.packed_as_qemu import PackedRingAsQemu
+
+    return PackedRingAsQemu(*args, **options)

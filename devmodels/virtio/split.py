@@ -51,6 +51,7 @@ class SplitRing:
     """
 
     START = 0
+    ALWAYS_INDIRECT = False  # Whether tables are followed that were not negotiated (VIRTIO 1.4 §2.7.5.3.1).
 
     __slots__ = (
         "_avail",
@@ -107,7 +108,7 @@ class SplitRing:
         self._mask = size - 1
         self._max_chain = size if strict else max(size, COMMON_CHAIN_LIMIT)
         self._steps = range(1, self._max_chain + 1)
-        self._indirect = bool(features & INDIRECT_DESC)
+        self._indirect = self.ALWAYS_INDIRECT or bool(features & INDIRECT_DESC)
         self._event_idx = bool(features & EVENT_IDX)
         self._in_order = bool(features & IN_ORDER)
         self._last_avail = last_avail

@@ -2,17 +2,54 @@
 
 from __future__ import annotations
 
-from devmodels.virtio.layout import VIRTQ_DESC_F_NEXT
+from functools import partial
+from typing import Any
+
+from devmodels.virtio.layout import DESC_SIZE, VIRTQ_DESC_F_INDIRECT, VIRTQ_DESC_F_NEXT
 from devmodels.virtio.ring import Chain
 from devmodels.virtio.split import Fetch, SplitRing
+from devmodels.virtio.state import RingState
 
 
 class SplitRingAsQemu(SplitRing):
-    """A first descriptor with both INDIRECT and NEXT refers to its table all the same (§2.7.5.3.1)."""
+    """Of a chain the first descriptor alone can have a table, and then it has no NEXT (§2.7.5.3.1).
 
-    __slots__ = ()
+    Of the first buffers that are used the driver is told whatever it wishes (§2.7.7.2).
+    """
 
-    def _walk_table(self, chain: Chain, address: int, length: int, flags: int, fetch: Fetch) -> int:
-        if not (chain.readable or chain.writable):
-            flags &= ~VIRTQ_DESC_F_NEXT
-        return super()._walk_table(chain, address, length, flags, fetch)
+    ALWAYS_INDIRECT = True
+
+    __slots__ = ("_told",)
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._told = False
+
+    def _walk(self, chain: Chain, fetch: Fetch, index: int, limit: int, steps: range) -> int:
+        if fetch is self._fetch:
+            address, length, flags, _ = fetch(index * DESC_SIZE)
+            if flags & VIRTQ_DESC_F_INDIRECT:
+                return self._walk_table(chain, address, length, flags & ~VIRTQ_DESC_F_NEXT, fetch)
+        return super()._walk(chain, partial(_direct, fetch), index, limit, steps)
+
+    def publish(self) -> bool:
+        """Show the driver what was pushed; returns whether to notify it."""
+        told, self._told = self._told, self._told or self.unshown
+        return super().publish() or (self._event_idx and self._told and not told)
+
+    def save(self) -> RingState:
+        """Also whether the driver was told of any buffers."""
+        state = super().save()
+        state.hints["told"] = int(self._told)
+        return state
+
+    def take_over(self, state: RingState) -> None:
+        """Go on where `save` was called."""
+        super().take_over(state)
+        self._told = bool(state.hints.get("told", False))
+
+
+def _direct(fetch: Fetch, at: int) -> tuple[int, ...]:
+    """A descriptor with its buffer, whatever it says."""
+    address, length, flags, following = fetch(at)
+    return address, length, flags & ~VIRTQ_DESC_F_INDIRECT, following

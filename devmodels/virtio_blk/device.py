@@ -105,6 +105,7 @@ class VirtioBlk(VirtioDevice):
         self.habits = habits_of(self.violations)
         self.backend = backend
         backend.pinned = True
+        backend.leaves_unread = self.habits.writes_no_rest
         self.options, self.qemu_config_size = (
             as_qemu(options, own) if self.violations.as_qemu else (options, None)
         )
@@ -267,14 +268,10 @@ class VirtioBlk(VirtioDevice):
         if done < len(chains):
             self.submit(queue, self._parse(queue, chains[done:] if done else chains))
 
-    def judge_chains(self, queue: VirtQueue, chains: list[Chain]) -> None:
-        """Without a header or a status byte."""
-        for number, chain in enumerate(chains):
-            if not chain.writable_bytes or chain.readable_bytes < HEADER_SIZE:
-                for each in chains[number:]:
-                    del queue.in_flight[each.head]
-                del chains[number:]
-                raise RingError(OPERATION, f"head {chain.head} without header or status byte")
+    def may_be_request(self, chain: Chain) -> bool:
+        """It has a header and a status byte, too."""
+        framed = chain.writable_bytes and chain.readable_bytes >= HEADER_SIZE
+        return bool(framed) and super().may_be_request(chain)
 
     def handle_last(self, queue: VirtQueue, chains: Sequence[Chain], error: RingError) -> None:
         """QEMU's is broken by the time that what has to wait for the disk is done: nobody is told of that."""

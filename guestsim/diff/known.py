@@ -212,6 +212,7 @@ KNOWN: tuple[Known, ...] = (
         _VIRTIO,
         (Shown("line", "interrupt", "0x0", "0x1"),),
         tags=frozenset({"polling"}),
+        profiles=STRICT,
     ),
     *(
         Known(
@@ -223,6 +224,7 @@ KNOWN: tuple[Known, ...] = (
             shown,
             tags=frozenset({"ring-goes-round"}),
             now=now,
+            profiles=STRICT,
         )
         for now, shown in (
             (

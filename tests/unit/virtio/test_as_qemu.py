@@ -7,6 +7,7 @@ import struct
 
 import pytest
 
+from devmodels.blockbackend.errorpolicy import ErrorPolicy
 from devmodels.blockbackend.request import Op
 from devmodels.conformance import Profile
 from devmodels.virtio_blk.layout import BlkFeature
@@ -313,3 +314,85 @@ def test_there_are_two_words_of_features(select: int) -> None:
     rig.set("driver_feature", 1)
     rig.set("device_status", 11)
     assert (rig.get("device_status"), rig.device.driver_features) == (11, VERSION_1)
+
+
+def run(rig: BlkRig) -> None:
+    """Expose what was placed, notify and let everything run, but look at nothing that comes back."""
+    rig.driver.expose()
+    rig.device.kick(0)
+    while rig.device.context.turn():
+        pass
+
+
+def test_an_empty_part_of_a_buffer_needs_a_reset() -> None:
+    rig = blk(profile=Profile.QEMU)
+    readable = rig.readable(header(FLUSH), (16,))
+    rig.place([*readable, (0x1000, 0)], rig.writable(1, (0,)))
+    rig.go()
+    assert rig.device.status & 0x40
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["split", "packed"])
+@pytest.mark.parametrize(("profile", "done"), [(Profile.QEMU, [Op.FLUSH]), (Profile.STRICT, [])])
+def test_a_table_is_followed_that_was_not_negotiated(profile: Profile, done: list[Op], packed: bool) -> None:
+    rig = blk(profile=profile, packed=packed, without=1 << 28)
+    rig.place(rig.readable(header(FLUSH), (16,)), rig.writable(1, (0,)), Form.INDIRECT)
+    run(rig)
+    assert rig.used_operations == done
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["split", "packed"])
+@pytest.mark.parametrize(("profile", "done"), [(Profile.QEMU, [Op.FLUSH]), (Profile.STRICT, [])])
+def test_a_later_descriptor_that_is_indirect_is_data(profile: Profile, done: list[Op], packed: bool) -> None:
+    rig = blk(profile=profile, packed=packed)
+    rig.place(rig.readable(header(FLUSH) + bytes(16), (16,)), rig.writable(1, (0,)))
+    rig.driver.expose()
+    memory, flags = rig.device.memory, rig.device.queues[0].desc + 16 + (14 if packed else 12)
+    memory.write_byte(flags, memory.read(flags, 1)[0] | 4)
+    rig.device.kick(0)
+    while rig.device.context.turn():
+        pass
+    assert rig.used_operations == done
+
+
+@pytest.mark.parametrize(("profile", "held"), [(Profile.QEMU, UNTOUCHED), (Profile.STRICT, b"\0")])
+def test_a_read_whose_error_is_ignored_leaves_its_buffer(profile: Profile, held: bytes) -> None:
+    rig = blk(profile=profile)
+    rig.backend.error_policy = ErrorPolicy("ignore", "ignore")
+    rig.disk.fail[Op.READ] = errno.EIO
+    answer = rig.send(IN, room=512)
+    assert (answer.status, answer.length, answer.data) == (OK, 513, held * 512)
+
+
+@pytest.mark.parametrize(("profile", "told"), [(Profile.QEMU, 1), (Profile.STRICT, 0)])
+@pytest.mark.parametrize("packed", [False, True], ids=["split", "packed"])
+def test_of_the_first_used_buffer_the_driver_is_told_whatever_it_wishes(
+    profile: Profile, told: int, packed: bool
+) -> None:
+    rig = blk(profile=profile, packed=packed)
+    queue = rig.device.queues[0]
+    if packed:
+        rig.device.memory.write(queue.driver, struct.pack("<HH", 40 | 1 << 15, 2))
+    else:
+        rig.device.memory.write(queue.driver + 4 + 2 * queue.size, struct.pack("<H", 40))
+    for _ in range(3):
+        rig.start(FLUSH)
+        run(rig)
+    assert rig.used_operations == [Op.FLUSH] * 3
+    assert len(rig.notifications.used) == told
+
+
+@pytest.mark.parametrize(("profile", "ident"), [(Profile.QEMU, 7), (Profile.STRICT, 9)])
+def test_a_buffer_of_a_packed_ring_has_the_id_of_its_first_or_last_descriptor(
+    profile: Profile, ident: int
+) -> None:
+    rig = blk(profile=profile, packed=True)
+    rig.start(IN, room=512)
+    rig.driver.expose()
+    memory, desc = rig.device.memory, rig.device.queues[0].desc
+    for number, value in enumerate((7, 8, 9)):
+        memory.write(desc + 16 * number + 12, struct.pack("<H", value))
+    rig.device.kick(0)
+    while rig.device.context.turn():
+        pass
+    assert struct.unpack("<IH", memory.read(desc + 8, 6)) == (513, ident)
