@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from devmodels.blockbackend.request import Read
 from devmodels.scsi.asc import Asc
@@ -13,6 +13,9 @@ from devmodels.scsi.nexus import Nexus
 from devmodels.scsi.sense import FieldPointer, Sense
 from devmodels.scsi.table import Access, Command, Reply
 from devmodels.scsi.task import Task
+
+if TYPE_CHECKING:
+    from devmodels.scsi.qemu.attention import BusAttention
 
 OPCODE_NOT_SUPPORTED = Sense(SenseKey.ILLEGAL_REQUEST, Asc.INVALID_COMMAND_OPERATION_CODE, FieldPointer(0))
 ALL_TASKS, OWN_TASKS = 0b01, 0b11
@@ -52,6 +55,10 @@ class UnitKind:
     def commands(self) -> Sequence[Command[Any]]:
         """What it can do."""
         return ()
+
+    def front_as_qemu(self, bus: BusAttention) -> UnitFront | None:  # noqa: ARG002
+        """What answers as the unit of QEMU's on such a `bus`; None where that has none of the kind."""
+        return None
 
     @property
     def queue_error(self) -> int:

@@ -123,9 +123,7 @@ class ScsiBus:
         elif lun in target.units:
             raise ValueError(f"lun {lun} of scsi-id {number} is in use")
         if self.attention is not None:
-            from devmodels.scsi.qemu import put_before
-
-            put_before(unit, self.attention)
+            unit.front = unit.front_as_qemu(self.attention)
         target.add(lun, unit)
         self.known.clear()
         if self.listener is not None:

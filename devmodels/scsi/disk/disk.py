@@ -37,7 +37,9 @@ from devmodels.trace import EventKind, Tracer
 if TYPE_CHECKING:
     from devmodels.scsi.buffers import Buffers
     from devmodels.scsi.disk.copyresults import Copies
+    from devmodels.scsi.kind import UnitFront
     from devmodels.scsi.logs import LogPage
+    from devmodels.scsi.qemu.attention import BusAttention
 
 VERSIONS = (0x00A0, 0x0460, 0x04C0, 0x0600)
 """SAM-5, SPC-4, SBC-3 and SBC-4 (no version claimed)."""
@@ -141,6 +143,12 @@ class Disk(ModeParameters):
     def zeroes(self) -> bool:
         """Whether UNMAP frees blocks, which read as zeroes then (LBPRZ)."""
         return self.options.thin and self.backend.node.can_unmap
+
+    def front_as_qemu(self, bus: BusAttention) -> UnitFront:
+        """What answers as QEMU's disk."""
+        from devmodels.scsi.qemu.disk import DiskFront
+
+        return DiskFront(self, bus)
 
     def inquiry_data(self) -> bytes:
         """Standard INQUIRY data."""

@@ -28,7 +28,9 @@ from devmodels.scsi.task import Task
 from devmodels.scsi.unitstate import decode
 
 if TYPE_CHECKING:
+    from devmodels.scsi.kind import UnitFront
     from devmodels.scsi.mmc.audio import Player
+    from devmodels.scsi.qemu.attention import BusAttention
 
 WRITES = (b"\x0a", b"\x2a", b"\xaa")
 """WRITE (6), (10) and (12)."""
@@ -92,6 +94,12 @@ class CdDrive(Pages, BackedUnit):
     def _silence(self) -> None:
         if "player" in vars(self):
             self.player.reset()
+
+    def front_as_qemu(self, bus: BusAttention) -> UnitFront:
+        """What answers as QEMU's CD drive."""
+        from devmodels.scsi.qemu.drive import DriveFront
+
+        return DriveFront(self, bus)
 
     def inquiry_data(self) -> bytes:
         """Standard INQUIRY data."""
