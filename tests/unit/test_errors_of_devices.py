@@ -21,7 +21,7 @@ from guestsim.targets.inprocess import InProcessTarget
 from . import faulty
 from .errordevices import DEVICES, InMachine, OverVhostUser
 from .exports import frontend as fe
-from .exports.test_vhost_inflight import Area
+from .exports.inflightarea import Area
 from .faulty import Faulty
 from .test_snapshot import Movable
 

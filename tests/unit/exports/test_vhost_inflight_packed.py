@@ -25,7 +25,7 @@ from devmodels.virtio.ring import Chain
 
 from . import frontend as fe
 from .frontend import World
-from .test_vhost_inflight import PROTOCOL, Area, Moment, watching
+from .inflightarea import PROTOCOL, Area, Moment, watching
 from .test_vhost_packed import FEATURES, PackedFrontEnd
 
 SIZE = 4

@@ -211,6 +211,10 @@ class BlkRig(Arena):
         return [entry[0] for entry in self.disk.log]
 
 
+OPERATION = "VIRTIO 1.4 §5.2.6.1"
+RANGES = [(DISCARD, F_DISCARD), (WRITE_ZEROES, F_WRITE_ZEROES), (SECURE_ERASE, F_SECURE_ERASE)]
+
+
 def header(kind: int, sector: int = 0, reserved: int = 0) -> bytes:
     return struct.pack("<IIQ", kind, reserved, sector)
 

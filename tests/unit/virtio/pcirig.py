@@ -22,6 +22,7 @@ MSIX_ADDRESS = 0xFEE0_0000
 
 COMMON, NOTIFY, ISR, DEVICE, PCI_CFG = 1, 2, 3, 4, 5
 NO_VECTOR = 0xFFFF
+DRIVER_RULES = "VIRTIO 1.4 §4.1.4.3.2"
 
 FIELDS = {
     "device_feature_select": (0x00, 4),
@@ -261,3 +262,19 @@ class PciRig:
                 self.machine.write(entry + 4 * word, 4, value)
         self.config_write(at + 2, 2, 0x8000)
         return count
+
+
+def mapped(
+    *, num_queues: int = 2, queue_size: int = 8, vectors: int | None = None, config: bytes = b""
+) -> PciRig:
+    r = PciRig(num_queues=num_queues, queue_size=queue_size, vectors=vectors, config=config)
+    r.map_bars()
+    return r
+
+
+def started(
+    features: int = 0, *, num_queues: int = 2, vectors: int | None = None, config: bytes = b""
+) -> PciRig:
+    r = PciRig(num_queues=num_queues, vectors=vectors, config=config)
+    r.start(features)
+    return r

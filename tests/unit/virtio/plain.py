@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from enum import Enum
 from itertools import cycle, product
 
+import pytest
+
 from devmodels.memory import GuestMemory
 from devmodels.memoryregions import BouncedRegion, Region, SharedRegion
 
@@ -18,6 +20,9 @@ class Kind(Enum):
     SHARED = "shared"
     BOUNCED = "bounced"
     MIXED = "mixed"
+
+
+kinds = pytest.mark.parametrize("kind", Kind)
 
 
 def each_in_turn(sizes: Sequence[int], features: Sequence[int]) -> list[tuple[int, int, Kind]]:

@@ -10,13 +10,15 @@ from devmodels.memory import GuestMemory
 from devmodels.virtio.device import CORE_FEATURES
 from devmodels.virtio.queue import VirtQueue
 from tests.unit.virtio.dut import IN_ORDER, TestDevice
-from tests.unit.virtio.model import VERSION_1, Buffer, Driver, DriverRing, Form, Vector, area_sizes
+from tests.unit.virtio.model import EVENT_IDX, VERSION_1, Buffer, Driver, DriverRing, Form, Vector, area_sizes
 from tests.unit.virtio.packed_model import RING_PACKED, PackedDriverRing
-from tests.unit.virtio.plain import Block, Kind, PlainMemory, guest_memory
+from tests.unit.virtio.plain import Block, Kind, PlainMemory, guest_memory, shared
 
 RING = 0x10_0000
 DATA = 0x1000
 TABLE = 0x8000
+LAST = (1 << 64) - 16
+FEATURES = [0, EVENT_IDX, IN_ORDER, EVENT_IDX | IN_ORDER]
 
 
 D = TypeVar("D", bound=Driver)
@@ -120,3 +122,11 @@ def _run(
     device.process(queue)
     device.idle()
     return Rig(plain, memory, device, queue, driver, parts)
+
+
+def move_ring(r: Rig[D]) -> None:
+    """The guest's memory that holds the ring lies somewhere else in the host from now on."""
+    old = next(region for region in r.memory.regions if region.base == r.parts[0])
+    r.plain.blocks[0].data = bytearray(r.plain.blocks[0].data)
+    r.memory.remove(old)
+    r.memory.add(shared(r.plain.blocks[0]))

@@ -28,18 +28,8 @@ from tests.unit.virtio.model import (
 )
 from tests.unit.virtio.packed_hostile import put
 from tests.unit.virtio.packed_model import DISABLE
-from tests.unit.virtio.plain import Kind, shared
-from tests.unit.virtio.rig import DATA, TABLE, D, Rig, packed_rig, rig
-
-kinds = pytest.mark.parametrize("kind", Kind)
-
-
-def move_ring(r: Rig[D]) -> None:
-    """The guest's memory that holds the ring lies somewhere else in the host from now on."""
-    old = next(region for region in r.memory.regions if region.base == r.parts[0])
-    r.plain.blocks[0].data = bytearray(r.plain.blocks[0].data)
-    r.memory.remove(old)
-    r.memory.add(shared(r.plain.blocks[0]))
+from tests.unit.virtio.plain import Kind, kinds
+from tests.unit.virtio.rig import DATA, TABLE, Rig, move_ring, packed_rig, rig
 
 
 @kinds

@@ -9,7 +9,7 @@ import pytest
 from devmodels.blockbackend import Flags, Op
 from devmodels.iocontext import Event
 from tests.unit.virtio.arena import UNTOUCHED, payload
-from tests.unit.virtio.plain import Kind
+from tests.unit.virtio.plain import Kind, kinds
 from tests.unit.virtio.scsirig import (
     CHECK_CONDITION,
     F_INOUT,
@@ -33,7 +33,6 @@ from tests.unit.virtio.scsirig import (
 
 COMMAND = "VIRTIO 1.4 §5.6.6.1"
 RESPONSE = 12 + 96
-kinds = pytest.mark.parametrize("kind", Kind)
 
 
 # --- data
