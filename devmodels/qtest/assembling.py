@@ -35,6 +35,8 @@ class Assembling:
         self.left_out: list[str] = []
         """The models of the line that there are not here, with `without_unmodelled`; else such a line is refused."""
         self._without_unmodelled = without_unmodelled
+        self._left_ids: set[str] = set()
+        """What they are called."""
         client = launch.clock == "client"
         context = IoContext(ClockKind.STEPPED if client else ClockKind.WALL)
         self.board = Board(launch.machine, context, ram=launch.ram, clock=client)
@@ -72,7 +74,7 @@ class Assembling:
             add_boards_own(board, launch, [each.get("driver") for each in given])
         for text, options in zip(launch.devices, given, strict=True):
             with _said("-device", text):
-                if not self._placeholder(options) and not self._leave_out(options):
+                if not self._leave_out(options) and not self._placeholder(options):
                     self.device(options)
         for name, made in drives:
             with _said("-drive", name):
@@ -93,19 +95,38 @@ class Assembling:
         return model is not None
 
     def _leave_out(self, options: dict[str, object]) -> bool:
-        """Whether it is a controller that is not modelled, or a unit behind one; its slot is taken."""
+        """Whether it is a device that is not modelled, or hangs on one; of one on PCI the slot is taken."""
         driver, bus = options.get("driver"), options.get("bus")
         if not self._without_unmodelled or not isinstance(driver, str):
             return False
-        from devmodels.qtest.placeholders import add_given
-        from devmodels.qtest.unmodelled import LOOKS, UNITS
+        from devmodels.qtest.placeholders import LOOKS, add_given, model_of
+        from devmodels.qtest.unmodelled import PCI, SCSI_HOSTS, UNITS, find
 
-        ours = self.board.assembly.buses
-        if driver in LOOKS:
-            add_given(self.board, driver, options, LOOKS[driver])
-        elif driver not in UNITS or not self.left_out or (bus in ours if bus else ours):
-            return False
+        hangs = isinstance(bus, str) and (bus in self._left_ids or bus.rpartition(".")[0] in self._left_ids)
+        ours = driver in DEVICES or driver in BRIDGES or driver in ALIASES or model_of(driver) in LOOKS
+        if driver in UNITS:
+            buses = self.board.assembly.buses
+            if not hangs and (SCSI_HOSTS.isdisjoint(self.left_out) or (bus in buses if bus else buses)):
+                return False
+        elif ours:
+            if not hangs:
+                return False
+            if driver in DEVICES or driver in ALIASES:
+                raise OptionError(f"Bus {shown(bus)} is of a device that is not modelled here")
+        else:
+            found = find(driver)
+            if found is None:
+                return False
+            driver = found.name
+            if found.bus == PCI and not hangs:
+                if found.looks is None:
+                    raise OptionError(
+                        f"'{driver}' is not modelled, and what its PCI header holds is not known here"
+                    )
+                add_given(self.board, driver, options, found.looks)
         self.left_out.append(driver)
+        if isinstance(name := options.get("id"), str):
+            self._left_ids.add(name)
         return True
 
     def _object(self, text: str) -> None:

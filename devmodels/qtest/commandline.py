@@ -20,8 +20,8 @@ MACHINES: dict[str, BoardName] = {"none": "none", "pc": "pc", "q35": "q35"}
 """The boards by name; versions of QEMU's (pc-i440fx-7.2, pc-q35-7.2) are found by their beginnings."""
 VERSIONED: dict[str, BoardName] = {"pc-i440fx-": "pc", "pc-q35-": "q35"}
 IGNORED_WITH_VALUE = """
-    L append audio audiodev bios boot cpu D d display fw_cfg gdb icount initrd k kernel mem-path msg name numa
-    overcommit parallel rotate rtc run-with sandbox serial smbios smp spice trace usbdevice uuid vnc
+    L append audio audiodev bios boot cpu D d display fsdev fw_cfg gdb icount initrd k kernel mem-path msg name numa
+    overcommit parallel rotate rtc run-with sandbox serial smbios smp spice tpmdev trace usbdevice uuid vnc
     watchdog-action
 """
 IGNORED = """

@@ -1,41 +1,83 @@
-"""Storage controllers of QEMU's that are not modelled here: what a machine has of them so that the rest of it runs.
+"""Devices of QEMU's that are not modelled here: what a machine has of them so that the rest of it runs.
 
-It is a function in their slot with their identity and BARs (QEMU 7.2's), and nothing behind them.  The machine is not
-what was asked for, so only those are given one who say what is left out: `guestsim replay` of a reproducer.
+Of one on PCI it is a function in its slot with QEMU 7.2's identity and BARs, nothing behind them; of others nothing.
+The machine is not what was asked for, so only those are given one who say what is left out: `guestsim replay` of a
+reproducer.  `qemu_devices.txt` has the names and the headers; `tools/qemu_devices.py` makes it.
 """
 
 from __future__ import annotations
 
+from functools import cache
+from pathlib import Path
+
+import msgspec
+
 from devmodels.pci.bars import BarKind
 from devmodels.pci.function import PciIdentity
-from devmodels.qtest.chipset import SUBSYSTEM, SUBSYSTEM_VENDOR
-from devmodels.qtest.placeholders import IO, KIB, MEMORY, Looks
+from devmodels.qtest.placeholders import IO, MEMORY, PREFETCHABLE, PREFETCHABLE64, Looks
 
-MEMORY64 = BarKind.MEMORY64
-RAID, SCSI = 0x010400, 0x010000
-LSI, VMWARE = 0x1000, 0x15AD
-
-LOOKS = {
-    "megasas": Looks(
-        PciIdentity(LSI, 0x0060, RAID, 0, LSI, 0x1013),
-        {0: (16 * KIB, MEMORY64), 2: (256, IO), 3: (256 * KIB, MEMORY64)},
-    ),
-    "megasas-gen2": Looks(
-        PciIdentity(LSI, 0x0079, RAID, 0, LSI, 0x9261),
-        {0: (256, IO), 1: (16 * KIB, MEMORY64), 3: (256 * KIB, MEMORY64)},
-    ),
-    "lsi53c895a": Looks(
-        PciIdentity(LSI, 0x0012, SCSI, 0, 0x0000, 0x1000),
-        {0: (256, IO), 1: (KIB, MEMORY), 2: (8 * KIB, MEMORY)},
-        {0x0D: (0xFF, 0)},  # latency timer
-    ),
-    "lsi53c810": Looks(
-        PciIdentity(LSI, 0x0001, SCSI, 0, 0x0000, 0x1000),
-        {0: (256, IO), 1: (KIB, MEMORY), 2: (8 * KIB, MEMORY)},
-        {0x0D: (0xFF, 0)},  # latency timer
-    ),
-    "am53c974": Looks(PciIdentity(0x1022, 0x2020, SCSI, 0x10, SUBSYSTEM_VENDOR, SUBSYSTEM), {0: (128, IO)}),
+TABLE = Path(__file__).with_name("qemu_devices.txt")
+PCI = "PCI"
+KINDS = {
+    "io": IO,
+    "memory": MEMORY,
+    "memory64": BarKind.MEMORY64,
+    "prefetchable": PREFETCHABLE,
+    "prefetchable64": PREFETCHABLE64,
 }
-"""By the name of QEMU's device."""
+LATENCY_TIMER = 0x0D
 UNITS = frozenset(("scsi-hd", "scsi-cd", "scsi-disk", "scsi-block", "scsi-generic"))
-"""What may be behind them."""
+"""What may be behind a SCSI host."""
+SCSI_HOSTS = frozenset(
+    (
+        *("megasas", "megasas-gen2", "lsi53c895a", "lsi53c810", "am53c974", "dc390", "pvscsi", "mptsas1068"),
+        *("usb-bot", "usb-uas"),
+    )
+)
+"""Behind which of these devices units may be."""
+
+
+class Unmodelled(msgspec.Struct, frozen=True):
+    """One of them: the bus that it is on, and of a PCI function how its header looks, where that is known."""
+
+    name: str
+    bus: str
+    looks: Looks | None = None
+
+
+def find(driver: str) -> Unmodelled | None:
+    """The device of QEMU's that is called so; None where there is none."""
+    words = _rows().get(driver)
+    if words is None:
+        return None
+    name, bus, _, *header = words
+    return Unmodelled(name, bus, _looks(*header) if header else None)
+
+
+@cache
+def _rows() -> dict[str, list[str]]:
+    """The table's, by name and by other name."""
+    found = {}
+    for line in TABLE.read_text().splitlines():
+        if not line.startswith("#"):
+            words = line.split()
+            found[words[0]] = found[words[2]] = words
+    del found["-"]
+    return found
+
+
+def _looks(
+    device: str, kind: str, revision: str, subsystem: str, pin: str, status: str, latency: str, *bars: str
+) -> Looks:
+    (vendor_id, device_id), (sub_vendor, sub_id) = (
+        [int(each, 16) for each in pair.split(":")] for pair in (device, subsystem)
+    )
+    identity = PciIdentity(
+        vendor_id, device_id, int(kind, 16), int(revision, 16), sub_vendor, sub_id, int(pin), int(status, 16)
+    )
+    sizes = {}
+    for bar in bars:
+        index, space, size = bar.split(":")
+        sizes[int(index)] = int(size), KINDS[space]
+    timer = int(latency, 16)
+    return Looks(identity, sizes, {LATENCY_TIMER: (timer, 0)} if timer else {})

@@ -61,8 +61,8 @@ def test_a_pipe_after_the_requests(tmp_path: Path) -> None:
     [
         ("nothing\n", "no request is in it"),
         (
-            "qemu-system-i386 -device sdhci-pci -qtest stdio\ninb 0x70\n",
-            "'sdhci-pci' is not a valid device model name",
+            "qemu-system-i386 -device sdhci-pcl -qtest stdio\ninb 0x70\n",
+            "'sdhci-pcl' is not a valid device model name",
         ),
     ],
 )

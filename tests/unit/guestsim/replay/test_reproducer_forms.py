@@ -185,9 +185,49 @@ def test_what_is_neither_a_trace_nor_a_report_is_said_of_both(tmp_path: Path) ->
     )
 
 
-def test_what_has_no_slot_here_is_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match="'sdhci-pci' is not a valid device model name"):
-        done(tmp_path, "qemu-system-i386 -device sdhci-pci\ninb 0x70\n")
+def test_what_nobody_has_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="'sdhci-pcl' is not a valid device model name"):
+        done(tmp_path, "qemu-system-i386 -device sdhci-pcl\ninb 0x70\n")
+
+
+DISK = "-device virtio-blk-pci,drive=d -drive if=none,id=d,file=null-co://,format=raw"
+
+
+@pytest.mark.parametrize(
+    ("devices", "left", "slot"),
+    [
+        ("-device virtio-rng", ["virtio-rng-pci"], 2),
+        ("-device virtio-balloon-pci -device virtio-9p-pci,fsdev=f,mount_tag=t -fsdev synth,id=f", 2, 3),
+        ("-device virtio-serial-pci,id=s -device virtserialport,bus=s.0,chardev=c -chardev null,id=c", 2, 2),
+        ("-device piix3-usb-uhci,id=u -device usb-tablet,bus=u.0", ["piix3-usb-uhci", "usb-tablet"], 2),
+        ("-device intel-hda -device hda-duplex", ["intel-hda", "hda-duplex"], 2),
+        ("-device nvme,serial=x,drive=n -drive if=none,id=n,file=null-co://", ["nvme"], 2),
+        ("-device floppy,unit=0 -device sdhci-pci -device i6300esb", ["floppy", "sdhci-pci", "i6300esb"], 3),
+        ("-device intel-iommu,intremap=on", ["intel-iommu"], 1),
+        ("-device ioh3420,id=p -device e1000,bus=p", ["ioh3420", "e1000"], 2),
+    ],
+)
+def test_a_device_that_is_not_modelled_leaves_the_others_where_they_are(
+    tmp_path: Path, devices: str, left: list[str] | int, slot: int
+) -> None:
+    text = f"qemu-system-i386 -M q35 -nodefaults {devices} {DISK}\noutl 0xcf8 {0x80000000 | slot << 11:#x}\ninl 0xcfc\n"
+    result = done(tmp_path, text)
+    assert (len(result.not_modelled) if isinstance(left, int) else result.not_modelled) == left
+    assert result.answers == [(3, "0x10011af4")]
+
+
+def test_a_device_of_ours_behind_one_that_is_not_modelled(tmp_path: Path) -> None:
+    line = f"qemu-system-i386 -M q35 -nodefaults -device ioh3420,id=p {DISK}".replace(
+        "drive=d", "drive=d,bus=p"
+    )
+    with pytest.raises(OptionError, match='Bus "p" is of a device that is not modelled here'):
+        done(tmp_path, f"{line}\ninb 0x70\n")
+
+
+def test_a_unit_without_any_scsi_host(tmp_path: Path) -> None:
+    line = "-device virtio-rng -device scsi-hd,drive=d -drive if=none,id=d,file=null-co://"
+    with pytest.raises(OptionError, match="no 'SCSI' bus found"):
+        done(tmp_path, f"qemu-system-i386 {line}\ninb 0x70\n")
 
 
 AHCI = """\
