@@ -47,17 +47,21 @@ _IDE = tuple(
     for name in ("as_qemu", "absent_device", "devices", "properties", "snapshot")
 )
 _EVERY_ATA = "tests/unit/ata/test_every_register.py"
+_SPLIT = ("split_ring", "split_order", "split_notifications", "split_memory")
+_PACKED = ("packed_ring", "packed_order", "packed_notifications", "packed_memory")
+_PCI = ("pci_registers", "pci_queues", "pci_interrupts", "pci_reset", "pci_window")
+_BLK = ("blk", "blk_framing", "blk_ranges", "blk_resets", "blk_properties")
 PARTS = (
     Part(
         "split ring",
         ("devmodels/virtio/split.py",),
-        _virtio("split_ring", "ring_edges", "ring_refusals", "ring_machine"),
+        _virtio(*_SPLIT, "ring_edges", "ring_refusals", "ring_machine"),
         (*_virtio("device_queues", "queue_states"), *_DEVICES),
     ),
     Part(
         "packed ring",
         ("devmodels/virtio/packed.py", "devmodels/virtio/packedchain.py"),
-        _virtio("packed_ring", "ring_edges", "ring_refusals", "ring_machine"),
+        _virtio(*_PACKED, "ring_edges", "ring_refusals", "ring_machine"),
         (*_virtio("device_queues", "queue_states"), *_DEVICES),
     ),
     Part(
@@ -68,8 +72,8 @@ PARTS = (
         _virtio(
             "scatter",
             "queue_states",
-            "split_ring",
-            "packed_ring",
+            *_SPLIT,
+            *_PACKED,
             "ring_edges",
             "device_queues",
             "ring_machine",
@@ -79,7 +83,7 @@ PARTS = (
     Part(
         "virtio over PCI",
         tuple(f"devmodels/virtio/{name}.py" for name in ("legacy", "pci", "pci_legacy", "pci_modern")),
-        _virtio("legacy", "transport_edges", "pci", "pci_legacy", "device_queues"),
+        _virtio("legacy", "transport_edges", *_PCI, "pci_legacy", "device_queues"),
         (*_virtio("as_qemu", "device_status", "device_queues", "transport_properties"), *_DEVICES),
     ),
     Part(
@@ -110,7 +114,7 @@ PARTS = (
             "tests/unit/ide_cdrom/test_registers.py",
             "tests/unit/pci/test_header.py",
             "tests/unit/pci/test_msix.py",
-            *_virtio("mmio", "pci"),
+            *_virtio("mmio", *_PCI),
         ),
     ),
     Part(
@@ -122,9 +126,9 @@ PARTS = (
         _virtio("device_status", "device_queues", "reset_and_messages", "queue_states"),
         (
             *_virtio(
-                "as_qemu", "legacy", "pci", "mmio", "suspend", "quiet", "access_platform", "transport_edges"
+                "as_qemu", "legacy", *_PCI, "mmio", "suspend", "quiet", "access_platform", "transport_edges"
             ),
-            *_virtio("blk", "blk_properties", "scsi", "scsi_events", "ring_edges", "threads"),
+            *_virtio(*_BLK, "scsi", "scsi_events", "ring_edges", "threads"),
             "tests/unit/test_snapshot.py",
             "tests/unit/test_trace_of_a_request.py",
         ),
@@ -149,7 +153,7 @@ PARTS = (
             f"tests/unit/pci/test_{name}.py"
             for name in ("register_map", "header", "msi", "msix", "capabilities", "bars", "decode", "bus")
         ),
-        (*_virtio("pci", "pci_legacy", "transport_edges"), "tests/unit/ahci/test_hba.py", _EVERY_ATA),
+        (*_virtio(*_PCI, "pci_legacy", "transport_edges"), "tests/unit/ahci/test_hba.py", _EVERY_ATA),
     ),
     Part(
         "AHCI's registers",

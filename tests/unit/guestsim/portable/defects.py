@@ -158,7 +158,7 @@ def raises_on_zeroes() -> Iterator[None]:
         raise KeyError(kind.name)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(blk_devices, "range_parts", ranges)
+        patch.setattr(others, "range_parts", ranges)
         yield
 
 
