@@ -8,6 +8,7 @@ import pytest
 
 from devmodels.ata.command import AtaCommand
 from devmodels.ata.device import AtaDevice
+from devmodels.scsi.qemu.front import Front
 from devmodels.scsi.task import Task
 from devmodels.scsi.unit import LogicalUnit
 from devmodels.virtio.ring import Chain
@@ -168,6 +169,8 @@ OF_DISK: tuple[Answered, ...] = (
     log_page,
 )
 OF_CD: tuple[Answered, ...] = (*OF_ALL, capabilities_page, table_of_contents, disc_information)
+OURS_ALONE = (control_page, log_page)
+"""What QEMU's disk does not have, nor ours under its profile."""
 ANSWERED = (
     *(pytest.param("virtio-scsi", defect, id=f"disk-{defect.__name__}") for defect in OF_DISK),
     *(pytest.param("virtio-scsi-cd", defect, id=f"cd-{defect.__name__}") for defect in OF_CD),
@@ -179,13 +182,14 @@ ANSWERED = (
 def test_a_wrong_byte_of_what_a_unit_tells_is_found(
     monkeypatch: pytest.MonkeyPatch, name: str, defect: Answered, profile: Profile
 ) -> None:
-    def change(unit: LogicalUnit, task: Task, data: bytes | bytearray) -> tuple[LogicalUnit, Task, bytearray]:
+    def change(one: object, task: Task, data: bytes | bytearray) -> tuple[object, Task, bytearray]:
         changed = bytearray(data)
         defect(task.cdb, changed)
-        return unit, task, changed
+        return one, task, changed
 
-    given(monkeypatch, LogicalUnit, "answer", change)
-    assert is_found(name, profile, MOST_OF_SCSI)
+    kind, method = (Front, "send") if profile == "qemu" else (LogicalUnit, "answer")
+    given(monkeypatch, kind, method, change)
+    assert (profile == "qemu" and defect in OURS_ALONE) or is_found(name, profile, MOST_OF_SCSI)
 
 
 @pytest.mark.parametrize("name", ["virtio-scsi", "virtio-scsi-cd"])

@@ -130,7 +130,7 @@ class Front(UnitFront):
         if condition is not None:
             raise CheckCondition(condition)
         if task.lun != self._unit.lun or cdb[0] == REPORT_LUNS or (cdb[0] == REQUEST_SENSE and self.sense):
-            self._send(task, self._of_target(task, cdb, wanted))
+            self.send(task, self._of_target(task, cdb, wanted))
             return None
         if cdb[0] in layout.READS or cdb[0] in layout.WRITES:
             return self._move(task, cdb)
@@ -153,11 +153,11 @@ class Front(UnitFront):
             return handler(self, task, cdb, data)
         reply = handler(self, task, cdb)
         if reply is None or isinstance(reply, bytes):
-            self._send(task, (reply or b"").ljust(wanted, b"\0")[:wanted])
+            self.send(task, (reply or b"").ljust(wanted, b"\0")[:wanted])
             return None
         return reply
 
-    def _send(self, task: Task, data: bytes) -> None:
+    def send(self, task: Task, data: bytes) -> None:
         """Give it to the initiator, whose room has been looked at."""
         at = 0
         for view in task.data_in:
