@@ -257,6 +257,11 @@ class AtaDevice:
             entry = entry.subs.get(entry.select(taskfile))
         return entry
 
+    @property
+    def count_bits(self) -> int:
+        """What QEMU's devices look at of a count: both bytes from an HBA, from a channel the current one."""
+        return 0xFFFF if self.transport is Transport.SERIAL else 0xFF
+
     def needs_medium(self, taskfile: TaskFile) -> bool:
         """Whether the command in `taskfile` does; one that the device does not have needs nothing."""
         entry = self._entry_of(taskfile)

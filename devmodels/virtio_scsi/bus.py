@@ -187,8 +187,7 @@ class ScsiBus:
 
     def find(self, lun: bytes) -> Place | None:
         """What these eight bytes name; None where there is no such target."""
-        look_up = self._look_up if self.attention is None else self._look_up_as_qemu
-        return self.known.get(lun) or look_up(lun)
+        return self.known.get(lun) or self._look_up(lun)
 
     def _look_up_as_qemu(self, lun: bytes) -> Place | None:
         """As QEMU: four bytes count, the method of addressing does not, and the newest unit answers for others."""
@@ -201,6 +200,8 @@ class ScsiBus:
         return place
 
     def _look_up(self, lun: bytes) -> Place | None:
+        if self.attention is not None:
+            return self._look_up_as_qemu(lun)
         if lun == WELL_KNOWN_LUN:
             return self._well_known
         if lun[0] != 1 or any(lun[4:]):

@@ -18,13 +18,6 @@ class Habits(msgspec.Struct, frozen=True):
     """Nothing is written behind the sense data (§5.6.6.1)."""
     counts_all: bool = False
     """`used.len` is the room for the response and all data, given or returned, whatever became of it (§2.7.8.2)."""
-    less_than_nothing: frozenset[int] = frozenset()
-    """Operation codes whose `residual` is what the CDB says less what was given, or there was room for (§5.6.6.1)."""
-
-    def residual(self, opcode: int, expected: int, moved: int, wanted: int) -> int:
-        """What is told of a command whose CDB says `wanted`, and that has moved so much of what was expected; below 0
-        modulo 2³²."""
-        return wanted - expected if opcode in self.less_than_nothing else expected - moved
 
 
 STRICT = Habits()
@@ -33,8 +26,6 @@ AS_QEMU = Habits(
     by_piece=True,
     short_responses=True,
     counts_all=True,
-    # READ, WRITE, and WRITE AND VERIFY (SBC-3 §5).
-    less_than_nothing=frozenset((0x08, 0x0A, 0x28, 0x2A, 0x2E, 0x88, 0x8A, 0x8E, 0xA8, 0xAA, 0xAE)),
 )
 
 

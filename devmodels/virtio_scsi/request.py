@@ -76,12 +76,17 @@ class ScsiRequest(Task):
         return framing.response(_OK, self.status, expected - moved, self.sense)
 
     def _as_qemu(self, expected: int, moved: int) -> bytes:
-        """QEMU tells of a residual only where something was moved and all went well."""
+        """QEMU tells of a residual only where something was moved and all went well.
+
+        That of READ and WRITE is what the CDB says less what was given, or there was room for, below 0 modulo 2³².
+        """
+        from devmodels.scsi.qemu.cdb import READS, WRITES
+
         framing = self.framing
         if self.outcome is not _COMPLETE:
             return framing.response(_RESPONSES[self.outcome])
         if self.status is not _GOOD or not moved:
             return framing.response(_OK, self.status, 0, self.sense)
-        return framing.response(
-            _OK, residual=framing.habits.residual(self.cdb[0], expected, moved, self.wanted)
-        )
+        by_cdb = self.cdb[0] in READS or self.cdb[0] in WRITES
+        residual = self.wanted - expected if by_cdb else expected - moved
+        return framing.response(_OK, residual=residual)

@@ -146,12 +146,11 @@ def revert(disk: AtaDisk, _command: AtaCommand, *, on: bool) -> None:
 
 def _count(disk: AtaDisk, command: AtaCommand) -> int:
     """All of a count behind an HBA, the current content of a channel's."""
-    return command.taskfile.count & (0xFFFF if disk.transport is Transport.SERIAL else 0xFF)
+    return command.taskfile.count & disk.count_bits
 
 
 def _show_count(disk: AtaDisk, command: AtaCommand, value: int) -> None:
-    wide = 0xFFFF if disk.transport is Transport.SERIAL else 0xFF
-    command.taskfile.count = command.taskfile.count & ~wide | value
+    command.taskfile.count = command.taskfile.count & ~disk.count_bits | value
 
 
 def _without_dsc(_disk: AtaDisk, command: AtaCommand) -> None:

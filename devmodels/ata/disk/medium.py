@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from devmodels.ata.command import AtaCommand, MediumError
-from devmodels.ata.constants import Error, Transport
+from devmodels.ata.constants import Error
 from devmodels.ata.disk.requests import AtaRequest, LookingRequest
 from devmodels.ata.transfer import Transfer
 from devmodels.blockbackend import Flags, Op, Request
@@ -53,7 +53,7 @@ class MediumTransfer(Transfer):
         size, taskfile = disk.sector_size, command.taskfile
         disk.show_address(command, (self.offset + moved) // size)
         # A channel's previous content is as it was written.
-        wide = 0xFFFF if disk.transport is Transport.SERIAL else 0xFF
+        wide = disk.count_bits
         taskfile.count = taskfile.count & ~wide | (self.length - moved) // size & wide
 
     def shown(self, command: AtaCommand, moved: int) -> TaskFile:

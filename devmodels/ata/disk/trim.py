@@ -6,7 +6,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from devmodels.ata.command import AtaCommand, AtaError
-from devmodels.ata.constants import BLOCK, Error, Transport
+from devmodels.ata.constants import BLOCK, Error
 from devmodels.ata.disk.identify import MAX_TRIM_BLOCKS
 from devmodels.ata.disk.requests import AtaRequest
 from devmodels.ata.table import Command, Protocol, Sub
@@ -28,7 +28,7 @@ def trim(_disk: AtaDisk, command: AtaCommand) -> DataOut:
 
 def trim_as_qemu(disk: AtaDisk, command: AtaCommand) -> DataOut | None:
     """A channel's count has one byte; there may be any number of blocks, or none."""
-    blocks = command.taskfile.count & (0xFFFF if disk.transport is Transport.SERIAL else 0xFF)
+    blocks = command.taskfile.count & disk.count_bits
     return DataOut(blocks * BLOCK, _trim) if blocks else None
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from devmodels.ata import features
 from devmodels.ata.command import AtaCommand, AtaError
-from devmodels.ata.constants import DIAGNOSTIC_PASSED, PACKET_SIGNATURE, Transport
+from devmodels.ata.constants import DIAGNOSTIC_PASSED, PACKET_SIGNATURE
 from devmodels.ata.packet import identify
 from devmodels.ata.packet.packet import packet
 from devmodels.ata.table import Command, Protocol
@@ -57,8 +57,7 @@ COMMANDS: tuple[Command[AtapiDevice], ...] = (
 
 def transfer_mode_as_qemu(device: AtapiDevice, command: AtaCommand) -> None:
     """PIO, single word, multiword and Ultra DMA modes, from 0 to 7."""
-    wide = 0xFFFF if device.transport is Transport.SERIAL else 0xFF
-    count = command.taskfile.count & wide
+    count = command.taskfile.count & device.count_bits
     if count >> 3 not in (0, 1, 2, 4, 8):
         raise AtaError
     device.modes.choose(count)

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from devmodels.scsi.asc import Asc
-from devmodels.scsi.constants import DeviceType, SenseKey
+from devmodels.scsi.constants import DeviceType
 from devmodels.scsi.qemu import pages
 from devmodels.scsi.qemu.attention import BusAttention
-from devmodels.scsi.qemu.own import HANDLERS, OwnFront, Page
-from devmodels.scsi.sense import CheckCondition, Sense
+from devmodels.scsi.qemu.own import HANDLERS, LOCKED, OwnFront, Page
+from devmodels.scsi.sense import CheckCondition
 from devmodels.scsi.table import Reply
 from devmodels.scsi.task import Task
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 MOST_CYLINDERS = 16383
 HEADS, SECTORS = 16, 63
 DEFAULT_GRANULARITY = 4096
-LOCKED = Sense(SenseKey.ILLEGAL_REQUEST, Asc.MEDIUM_REMOVAL_PREVENTED)
 
 
 class DiskFront(OwnFront):

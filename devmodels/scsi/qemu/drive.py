@@ -12,7 +12,7 @@ from devmodels.scsi.qemu import pages
 from devmodels.scsi.qemu.attention import MEDIUM_CHANGED, BusAttention
 from devmodels.scsi.qemu.attention import NO_MEDIUM as GONE
 from devmodels.scsi.qemu.front import INVALID_FIELD, NO_MEDIUM
-from devmodels.scsi.qemu.own import HANDLERS, OwnFront, Page
+from devmodels.scsi.qemu.own import HANDLERS, LOCKED, OwnFront, Page
 from devmodels.scsi.sense import CheckCondition, Sense
 from devmodels.scsi.table import Reply
 from devmodels.scsi.task import Task
@@ -28,7 +28,6 @@ NO_PROFILE, CD_ROM, DVD_ROM = 0x0000, 0x0008, 0x0010
 STRUCTURES = {0: 2052, 1: 8, 3: 192, 4: 2052}
 """Lengths of disc structures by their formats."""
 CAPABILITIES = 0xFF
-_LOCKED = Sense(SenseKey.ILLEGAL_REQUEST, Asc.MEDIUM_REMOVAL_PREVENTED)
 _LOCKED_EMPTY = Sense(SenseKey.NOT_READY, Asc.MEDIUM_REMOVAL_PREVENTED)
 _INCOMPATIBLE = Sense(SenseKey.ILLEGAL_REQUEST, Asc.INCOMPATIBLE_MEDIUM_INSTALLED)
 
@@ -102,7 +101,7 @@ class DriveFront(OwnFront):
             tray.move_in()
         elif not tray.open:
             if tray.locked:
-                raise CheckCondition(_LOCKED if self.backend.inserted else _LOCKED_EMPTY)
+                raise CheckCondition(LOCKED if self.backend.inserted else _LOCKED_EMPTY)
             tray.move_out()
 
     def prevent_allow(self, task: Task, cdb: bytes) -> None:

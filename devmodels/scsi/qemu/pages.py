@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from devmodels.scsi.asc import Asc
 from devmodels.scsi.constants import SenseKey
+from devmodels.scsi.qemu.front import INVALID_FIELD
 from devmodels.scsi.sense import CheckCondition, Sense
 
 if TYPE_CHECKING:
     from devmodels.scsi.qemu.own import OwnFront
 
-INVALID_FIELD = Sense(SenseKey.ILLEGAL_REQUEST, Asc.INVALID_FIELD_IN_CDB)
 UNSAVED = Sense(SenseKey.ILLEGAL_REQUEST, Asc.SAVING_PARAMETERS_NOT_SUPPORTED)
 
 LONGEST_INQUIRY = 256
