@@ -212,6 +212,9 @@ class Lowering:
         """What follows from a notification is for the next quiescent point."""
         told = queue.notified()
         self._marks += told.loose
+        if "before-driver-ok" in self._state and queue.size:
+            # It is the first that the device hears of the queue, which may ask for something then.
+            self._marks += queue.first_hint()
         self._unordered = told.unordered or self._unordered
         self._tags |= told.tags
 

@@ -14,7 +14,7 @@ from guestsim.diff.devices import DEVICES
 from guestsim.diff.grammar import virtio_blk
 from guestsim.diff.grammar.registers import Registers
 from guestsim.diff.grammar.virtio import BringUp, InFlight, ResetQueue, Submit, Suppress
-from guestsim.diff.grammar.virtio_packed import MARK
+from guestsim.diff.grammar.virtio_packed import HINT, MARK
 from guestsim.diff.grammar.virtio_rings import AVAIL_AT, RINGS, USED_AT
 from guestsim.diff.run import compare_random, compare_steps, random_actions
 from guestsim.diff.virtio_devices import VIRTIO_BLK
@@ -134,3 +134,12 @@ def test_a_notification_through_configuration_space_is_one() -> None:
     *_, before, after = VIRTIO_BLK.grammar.lower([UP, untold, tell])
     assert not any(isinstance(one, Loose) and one.reason == MARK for one in before.accesses)
     assert sum(isinstance(one, Loose) and one.reason == MARK for one in after.accesses) == 3
+
+
+def test_before_driver_ok_the_first_wish_may_come_with_a_notification() -> None:
+    tell = Registers("notify through configuration space", (Write("cap-pci", 16, 2, 0),))
+    early = replace(UP, skip=frozenset({"driver-ok"}))
+    for up, hints in ((early, ["00800200"]), (UP, [])):
+        *_, step = VIRTIO_BLK.grammar.lower([up, tell])
+        loose = [one for one in step.accesses if isinstance(one, Loose) and one.reason == HINT]
+        assert [one.values[0].hex() for one in loose] == hints
