@@ -265,12 +265,14 @@ class Player:
         if not accesses:
             return None
         self.counts.accesses += len(accesses)
+        # Theirs may refuse to be overtaken: then nobody does them.
+        others = self.theirs.do(accesses)
         try:
             mine = self.ours.do(accesses)
         except Exception as error:
             return "raised", raised(error), "an exception", "none"
         reads = [one for one in accesses if isinstance(one, Read)]
-        return self._registers(reads, mine, self.theirs.do(accesses), self.counts.masked)
+        return self._registers(reads, mine, others, self.counts.masked)
 
     def _registers(
         self, reads: Sequence[Read], mine: Sequence[int], others: Sequence[int], hidden: Counter[str]

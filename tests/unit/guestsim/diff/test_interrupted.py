@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 
-from guestsim.diff.access import Access, Break, Held, Late, Resume, Step, Wait, Write, lines, parse
+from guestsim.diff.access import Access, Break, Held, Late, Read, Resume, Step, Wait, Write, lines, parse
 from guestsim.diff.devices import DEVICES
 from guestsim.diff.grammar import Action, Grammar, ahci, ahci_driver, ide
 from guestsim.diff.grammar.ata import Task
@@ -95,11 +95,8 @@ def test_what_is_held_is_stopped_before_it_goes_on(tmp_path: Path, name: str, ho
         assert player.counts.held == 1
 
 
-def test_a_sequence_ends_where_theirs_may_have_gone_on_before(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Which of the two came first is not known, so nothing that comes after it says anything."""
-    step = held_when_stopped("ahci-disk", "COMRESET")
+def _overtake(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first accesses of theirs after `late` come too late."""
     late, do = OurSide.late, OurSide.do
     overtaken = False
 
@@ -117,13 +114,35 @@ def test_a_sequence_ends_where_theirs_may_have_gone_on_before(
 
     monkeypatch.setattr(OurSide, "late", comes_late)
     monkeypatch.setattr(OurSide, "do", does)
-    with with_twin(tmp_path, DEVICES["ahci-disk"])() as player:
+
+
+def test_a_sequence_ends_where_theirs_may_have_gone_on_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which of the two came first is not known, so nothing that comes after it says anything."""
+    step = held_when_stopped("ahci-disk", "COMRESET")
+    with monkeypatch.context() as patch, with_twin(tmp_path, DEVICES["ahci-disk"])() as player:
+        _overtake(patch)
         assert player.play([step]) is None
         assert player.counts.overtaken == 1
         assert not player.ours.holds("A")
-        monkeypatch.setattr(OurSide, "late", late)
+        patch.undo()
         assert player.play([step]) is None
         assert player.counts.overtaken == 1
+
+
+def test_what_theirs_was_too_late_for_ours_has_not_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else ours alone would go on without bus mastering, which no reset of the device brings back."""
+    command = Read("pci", 4, 2)
+    with with_twin(tmp_path, DEVICES["ide-disk"])() as player:
+        player.play([])
+        before = player.ours.do([command])
+        _overtake(monkeypatch)
+        assert player.play([held_when_stopped("ide-disk", "no bus master")]) is None
+        assert player.counts.overtaken == 1
+        assert player.ours.do([command]) == player.theirs.do([command]) == before
 
 
 def test_what_a_stopped_command_leaves_is_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

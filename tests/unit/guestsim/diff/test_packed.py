@@ -139,7 +139,7 @@ def test_a_notification_through_configuration_space_is_one() -> None:
 def test_before_driver_ok_the_first_wish_may_come_with_a_notification() -> None:
     tell = Registers("notify through configuration space", (Write("cap-pci", 16, 2, 0),))
     early = replace(UP, skip=frozenset({"driver-ok"}))
-    for up, hints in ((early, ["00800200"]), (UP, [])):
+    for up, hints in ((early, [(bytes.fromhex("00800200"), bytes(4))]), (UP, [])):
         *_, step = VIRTIO_BLK.grammar.lower([up, tell])
         loose = [one for one in step.accesses if isinstance(one, Loose) and one.reason == HINT]
-        assert [one.values[0].hex() for one in loose] == hints
+        assert [one.values for one in loose] == hints
