@@ -163,9 +163,11 @@ class PackedRing(Ring):
         """No interrupts, or one when a descriptor so far ahead is used, where there are `events` (§2.8.10)."""
         if not self.size:
             return ()
-        held = sum(length for _, length in self.spans[-self.held :]) if self.held else 0
         # QEMU's first notification comes whatever was asked for.
-        used = len(self.spans) - self.held
+        unused = self.held + (self.avail - self.told & 0xFFFF)
+        used = len(self.spans) - unused
+        before = self.held if used else unused
+        held = sum(length for _, length in self.spans[-before:]) if before else 0
         place = self._after(self.place, (min(ahead, self.size - 1) if used else 0) - held)
         if events and not flag:
             return (Store(self.base + AVAIL_AT, self._event(place)),)

@@ -63,11 +63,17 @@ def test_an_indirect_buffer_takes_one_descriptor(tmp_path: Path) -> None:
 
 
 def test_event_suppression_names_a_descriptor_and_its_lap() -> None:
-    """The last step of each: the flags, and where there are events the place so far ahead of what is used next."""
+    """The last step of each: the flags, and where there are events the place so far ahead of what was added.
+
+    Until a first buffer is used it is the first place: QEMU interrupts then whatever was asked for.
+    """
+    untold = Submit(0, get_id().chains, None)
     for actions, expected in (
         ((UP, get_id(), Suppress(0, False, 1)), "04 80 02 00"),
         ((UP, get_id(), Suppress(0, False, 6)), "01 00 02 00"),
         ((UP, Suppress(0, False, 2)), "00 80 02 00"),
+        ((UP, untold, Suppress(0, False, 2)), "00 80 02 00"),
+        ((UP, get_id(), untold, Suppress(0, False, 0)), "06 80 02 00"),
         ((UP, get_id(), Suppress(0, True, 1)), "00 00 01 00"),
         ((replace(UP, features=ALL & ~(1 << Feature.EVENT_IDX)), Suppress(0, False, 1)), "00 00 00 00"),
     ):
