@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 
 from devmodels import logs
 from devmodels.blockbackend import modes, permissions
-from devmodels.blockbackend.accounting import is_counted
 from devmodels.blockbackend.debug.announcing import NOTHING, Announced
 from devmodels.blockbackend.drain import Section, below, drained
 from devmodels.blockbackend.edge import Edge
@@ -217,6 +216,7 @@ class BlockBackend:
         """The time that requests have spent here, together, up to now: what it grows by in a while, over that while,
         is the mean depth of the queue."""
         now = self._now()
+        is_counted = self.stats.is_counted
         running = sum(now - each.started_ns for each in tuple(self.in_flight) if is_counted(each.op))
         return self.stats.ended_ns + running
 

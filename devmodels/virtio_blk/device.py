@@ -106,6 +106,7 @@ class VirtioBlk(VirtioDevice):
         self.backend = backend
         backend.pinned = True
         backend.leaves_unread = self.habits.writes_no_rest
+        backend.stats.counts_unmaps = not self.habits.counts_no_discards
         self.options, self.qemu_config_size = (
             as_qemu(options, own) if self.violations.as_qemu else (options, None)
         )

@@ -27,6 +27,8 @@ class Habits(msgspec.Struct, frozen=True):
     """A discard and a write zeroes of more than one segment are not supported (§5.2.6.1)."""
     place_first: bool = False
     """The range of a segment is looked at before its flags (§5.2.6.2)."""
+    counts_no_discards: bool = False
+    """The host's statistics know nothing of discards."""
 
 
 STRICT = Habits()
@@ -38,6 +40,7 @@ AS_QEMU = Habits(
     counts_all=True,
     one_range=True,
     place_first=True,
+    counts_no_discards=True,
 )
 
 

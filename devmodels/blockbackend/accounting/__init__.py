@@ -3,7 +3,7 @@
 from devmodels.blockbackend.accounting.histogram import Histogram
 from devmodels.blockbackend.accounting.intervals import IntervalStats, Window
 from devmodels.blockbackend.accounting.node import Counted, NodeStats, Served
-from devmodels.blockbackend.accounting.stats import BlockStats, Kind, is_counted
+from devmodels.blockbackend.accounting.stats import BlockStats, Kind
 
 __all__ = [
     "BlockStats",
@@ -14,5 +14,4 @@ __all__ = [
     "NodeStats",
     "Served",
     "Window",
-    "is_counted",
 ]

@@ -35,11 +35,6 @@ _KIND = {
 """Other operations are not counted."""
 
 
-def is_counted(op: Op) -> bool:
-    """Whether requests of this kind appear in the statistics."""
-    return op in _KIND
-
-
 _READ, _WRITE, _WRITE_ZEROES = Op.READ, Op.WRITE, Op.WRITE_ZEROES
 _RD, _WR, _FLUSH, _UNMAP = Kind
 """Names of the module: half the price of an enumeration's members, which counts here."""
@@ -94,6 +89,7 @@ class BlockStats(Counters):
         "_watched",
         "account_failed",
         "account_invalid_requests",
+        "counts_unmaps",
         "intervals",
         "last_access_ns",
     )
@@ -102,6 +98,8 @@ class BlockStats(Counters):
         super().__init__()
         self.account_failed = True
         self.account_invalid_requests = True
+        self.counts_unmaps = True
+        """Whether discards and secure erases are counted: QEMU's virtio-blk counts none."""
         self.intervals: list[IntervalStats] = []
         self.last_access_ns: int | None = None
         self._histograms: dict[Kind, Histogram] = {}
@@ -162,11 +160,15 @@ class BlockStats(Counters):
 
     # --- what has happened
 
+    def is_counted(self, op: Op) -> bool:
+        """Whether requests of this kind appear here."""
+        return op in _KIND and (self.counts_unmaps or _KIND[op] is not _UNMAP)
+
     def account(self, request: Request, latency: int, now_ns: int, failed: int) -> None:
         """Count a request that has ended `latency` ns after it began; `failed` is its errno, or whether it has."""
         op = request.op
         if failed:
-            if op in _KIND:
+            if self.is_counted(op):
                 self._add("failed", op)
                 self._failed(_KIND[op], latency, now_ns)
             return
@@ -185,7 +187,7 @@ class BlockStats(Counters):
             kind = _FLUSH
             self.flush_operations += 1
             self.flush_total_time_ns += latency
-        elif op not in _KIND:
+        elif not self.is_counted(op):
             return
         else:
             kind = _UNMAP
@@ -218,8 +220,10 @@ class BlockStats(Counters):
 
     def account_invalid(self, op: Op, now_ns: int) -> None:
         """Count a request that its device refused."""
-        if op in _KIND:
+        if self.is_counted(op):
             self._add("invalid", op)
+        elif op in _KIND:
+            return
         if self.account_invalid_requests:
             self.last_access_ns = now_ns
 
