@@ -15,6 +15,7 @@ from devmodels.memory import GuestMemory
 from devmodels.pci.bars import BarKind, Windows
 from devmodels.pci.function import PciFunction, PciIdentity
 from devmodels.registers.state import nest, unnest
+from devmodels.virtio.configread import shown_size
 from devmodels.virtio.constants import NOTIF_CONFIG_DATA
 from devmodels.virtio.device import VirtioDevice
 from devmodels.virtio.pci_legacy import MSIX_HEADER_SIZE, LegacyBar
@@ -85,7 +86,7 @@ class VirtioPci(PciFunction):
         self.common = CommonConfig(self)
         self.legacy = LegacyBar(self) if legacy else None
         if self.legacy is not None:
-            size = MSIX_HEADER_SIZE + device.CONFIG_SIZE
+            size = MSIX_HEADER_SIZE + shown_size(device)
             self.add_bar(LEGACY_BAR, 1 << (size - 1).bit_length(), self.legacy, kind=BarKind.IO)
         self._notify_size = AREA_SIZE if self.as_qemu else NOTIFY_MULTIPLIER * len(device.queues)
         if modern:

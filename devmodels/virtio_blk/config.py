@@ -147,8 +147,11 @@ class VirtioBlkOptions(msgspec.Struct, rename="kebab", forbid_unknown_fields=Tru
         return segments(self.seg_max, self.queue_size)
 
 
-def offered_features(options: VirtioBlkOptions, *, read_only: bool) -> int:
-    """The device's own feature bits and the ring features its options switch, VIRTIO 1.4 §5.2.3."""
+def offered_features(options: VirtioBlkOptions, *, read_only: bool, no_ranges: bool) -> int:
+    """The device's own feature bits and the ring features its options switch, VIRTIO 1.4 §5.2.3.
+
+    With `no_ranges` neither discards nor write zeroes are offered.
+    """
     f = BlkFeature
     offered = {
         f.VIRTIO_BLK_F_SIZE_MAX: options.size_max > 0,
@@ -160,8 +163,8 @@ def offered_features(options: VirtioBlkOptions, *, read_only: bool) -> int:
         f.VIRTIO_BLK_F_TOPOLOGY: True,
         f.VIRTIO_BLK_F_CONFIG_WCE: options.flush and options.config_wce,
         f.VIRTIO_BLK_F_MQ: options.num_queues > 1,
-        f.VIRTIO_BLK_F_DISCARD: options.discard and not read_only,
-        f.VIRTIO_BLK_F_WRITE_ZEROES: options.write_zeroes and not read_only,
+        f.VIRTIO_BLK_F_DISCARD: options.discard and not no_ranges,
+        f.VIRTIO_BLK_F_WRITE_ZEROES: options.write_zeroes and not no_ranges,
         f.VIRTIO_BLK_F_LIFETIME: options.lifetime is not None,
         f.VIRTIO_BLK_F_SECURE_ERASE: options.secure_erase and not read_only,
     }

@@ -31,7 +31,7 @@ from devmodels.virtio.ring import Chain, RingError
 from devmodels.virtio.scatter import fill, gather, skip
 from devmodels.virtio_blk.config import VirtioBlkOptions, as_qemu, config_values, offered_features
 from devmodels.virtio_blk.configspace import ConfigSpace, look_at, may_write
-from devmodels.virtio_blk.habits import habits_of
+from devmodels.virtio_blk.habits import STRICT, habits_of
 from devmodels.virtio_blk.layout import (
     REQUEST_HEADER,
     SECTOR,
@@ -91,7 +91,9 @@ class VirtioBlk(VirtioDevice):
     ) -> None:
         options = VirtioBlkOptions() if options is None else options
         switched = INDIRECT_DESC | EVENT_IDX | RING_RESET
-        own = offered_features(options, read_only=backend.read_only)
+        self.habits = STRICT if violations is None else habits_of(violations)
+        no_ranges = backend.read_only and not self.habits.ranges_always
+        own = offered_features(options, read_only=backend.read_only, no_ranges=no_ranges)
         super().__init__(
             name=name,
             context=context,
@@ -102,7 +104,6 @@ class VirtioBlk(VirtioDevice):
             violations=violations,
             threads=threads,
         )
-        self.habits = habits_of(self.violations)
         self.backend = backend
         backend.pinned = True
         backend.leaves_unread = self.habits.writes_no_rest
@@ -415,8 +416,12 @@ class VirtioBlk(VirtioDevice):
         clause: str = OPERATION,
         data: bytes = b"",
     ) -> None:
-        """Answer a request that was never submitted."""
+        """Answer a request that was never submitted, since the driver has got something wrong."""
         self.wrong(request, reason, clause, data)
+        self.turn_away(request, status, op)
+
+    def turn_away(self, request: BlkRequest, status: int, op: Op | None) -> None:
+        """Answer a request that was never submitted."""
         if op is not None:
             self._account_invalid(op)
         self.finish(request, status)

@@ -27,6 +27,12 @@ class Habits(msgspec.Struct, frozen=True):
     """A discard and a write zeroes of more than one segment are not supported (§5.2.6.1)."""
     place_first: bool = False
     """The range of a segment is looked at before its flags (§5.2.6.2)."""
+    ranges_always: bool = False
+    """Discards and write zeroes are offered for a read-only drive, and served whatever was negotiated (§5.2.6.1)."""
+    drive_refuses: bool = False
+    """A write to a read-only drive comes to the drive, which fails it: the host hears of an error (§5.2.6.2)."""
+    scsi_commands: bool = False
+    """SCSI commands of old are known, and not supported: four bytes say so, however short the in-header (§2.7.5)."""
     counts_no_discards: bool = False
     """The host's statistics know nothing of discards."""
 
@@ -40,6 +46,9 @@ AS_QEMU = Habits(
     counts_all=True,
     one_range=True,
     place_first=True,
+    ranges_always=True,
+    drive_refuses=True,
+    scsi_commands=True,
     counts_no_discards=True,
 )
 

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 LIMITS = "VIRTIO 1.4 §5.2.3"
 """Where SIZE_MAX and SEG_MAX say what a driver that has negotiated them keeps to."""
 
+READ_ONLY = "VIRTIO 1.4 §5.2.6.2"
+"""Where a write to a read-only device fails."""
+
 
 def allowed(device: VirtioBlk, request: BlkRequest, op: Op, sector: int, data: Scatter, length: int) -> bool:
     """Whether IN or OUT of `data`, `length` bytes, at `sector` keeps to every limit; else it has been answered."""
@@ -29,8 +32,11 @@ def allowed(device: VirtioBlk, request: BlkRequest, op: Op, sector: int, data: S
     elif device.size_max and any(size > device.size_max for _, size in data):
         reason, clause = f"a segment is longer than size_max {device.size_max}", LIMITS
     elif op is Op.WRITE and device.backend.read_only:
-        reason, clause = "write to a read-only device", "VIRTIO 1.4 §5.2.6.2"
+        reason, clause = "write to a read-only device", READ_ONLY
     else:
         return True
-    device.refuse(request, S_IOERR, reason, op, clause=clause)
+    device.wrong(request, reason, clause)
+    if clause is READ_ONLY and device.habits.drive_refuses:
+        return True
+    device.turn_away(request, S_IOERR, op)
     return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from devmodels.blockbackend.request import Op, Request
@@ -10,10 +11,21 @@ from devmodels.memoryregions import GuestMemoryError
 from devmodels.virtio.scatter import fill
 from devmodels.virtio_blk.layout import ID_BYTES, LIFETIME, BlkFeature, BlkType
 from devmodels.virtio_blk.ranges import RANGE_OPS, range_parts
-from devmodels.virtio_blk.request import OPERATION, S_IOERR, S_OK, S_UNSUPP, T_FLUSH_OUT, BlkRequest
+from devmodels.virtio_blk.request import (
+    OPERATION,
+    S_IOERR,
+    S_OK,
+    S_UNSUPP,
+    T_FLUSH_OUT,
+    T_SCSI_CMD,
+    BlkRequest,
+)
 
 if TYPE_CHECKING:
     from devmodels.virtio_blk.device import VirtioBlk
+
+_ERRORS = (255).to_bytes(4, "little")
+"""With which QEMU's in-header of a SCSI command begins where the command was not done."""
 
 
 def start_other(
@@ -38,6 +50,8 @@ def start_other(
         assert life is not None
         values = (life.pre_eol_info, life.device_lifetime_est_typ_a, life.device_lifetime_est_typ_b)
         answer(device, request, data_in, LIFETIME.pack(*values))
+    elif kind == T_SCSI_CMD and device.habits.scsi_commands:
+        refuse_command(device, request)
     else:
         reason = f"request type {kind} is unknown or was not negotiated"
         device.refuse(request, S_UNSUPP, reason, clause=OPERATION)
@@ -53,6 +67,17 @@ def flush(device: VirtioBlk, request: BlkRequest, sector: int) -> None:
     request.offset = request.length = 0
     request.vectors = ()
     request.done = device.io_done
+
+
+def refuse_command(device: VirtioBlk, request: BlkRequest) -> None:
+    """Answer a SCSI command as QEMU does: a command, sense data and an in-header, with errors, belong to it."""
+    chain = request.chain
+    if len(chain.readable) < 2 or len(chain.writable) < 3:
+        device.refuse(request, S_IOERR, "a part of a SCSI command is missing")
+        return
+    with suppress(GuestMemoryError):
+        device.memory.write(chain.writable[-2][0], _ERRORS)
+    device.refuse(request, S_UNSUPP, "SCSI commands are not supported")
 
 
 def answer(device: VirtioBlk, request: BlkRequest, data_in: list[tuple[int, int]], payload: bytes) -> None:

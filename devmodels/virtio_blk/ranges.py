@@ -12,6 +12,7 @@ from devmodels.virtio_blk.request import (
     HEADER_SIZE,
     OPERATION,
     S_IOERR,
+    S_OK,
     S_UNSUPP,
     SEGMENT_SIZE,
     BlkRequest,
@@ -34,7 +35,8 @@ MOST_READ = 1 << 20
 def range_parts(device: VirtioBlk, request: BlkRequest, kind: BlkType) -> list[RangePart]:
     """The parts of a discard, write-zeroes or secure-erase request; none where it has been refused."""
     feature, op = RANGE_OPS[kind]
-    if not device.has(feature):
+    always = device.habits.ranges_always
+    if not (device.has(feature) or (always and op is not Op.SECURE_ERASE)):
         device.refuse(request, S_UNSUPP, f"{kind.name} without {feature.name}", op, clause=OPERATION)
         return []
     size = request.chain.readable_bytes - HEADER_SIZE
@@ -65,10 +67,18 @@ def range_parts(device: VirtioBlk, request: BlkRequest, kind: BlkType) -> list[R
     if place:
         device.refuse(request, S_IOERR, f"{kind.name}: {place}", op, clause=OPERATION, data=data)
         return []
+    if always and op is Op.DISCARD and device.backend.read_only and _ignored(device):
+        device.finish(request, S_OK)
+        return []
     request.op = op
     request.error = 0
     request.parts = len(segments)
     return [_part(device, request, op, each) for each in segments]
+
+
+def _ignored(device: VirtioBlk) -> bool:
+    """Whether the drive does nothing for a discard, be it read-only or not."""
+    return device.backend.node.options.discard == "ignore"
 
 
 def _wrong_flags(segments: list[tuple[int, int, int]], allowed: int) -> int:

@@ -103,6 +103,7 @@ KNOWN: tuple[Known, ...] = (
         _BLK,
         (memory("memory that no device may write", "00 ?? ?? ?? at *", "ff 00 00 00 at *"),),
         now=frozenset({"chain"}),
+        profiles=STRICT,
     ),
     Known(
         "buffers before DRIVER_OK",

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from devmodels.blockbackend.backend import BlockBackend
 from devmodels.blockbackend.node import BlockNode
-from devmodels.blockbackend.options import NodeOptions
+from devmodels.blockbackend.options import Discard, NodeOptions
 from devmodels.blockbackend.request import Flags, Op, Read, Request
 from devmodels.conformance import Profile, ViolationLog
 from devmodels.iocontext import Event, IoContext
@@ -43,9 +43,11 @@ CONTENT = bytes(at * 7 + at // 512 & 0xFF for at in range(1 << 17))
 class Disk(BlockNode):
     """`data` is the disk; `log` is what was asked; `fail` gives an errno by operation; `gate` holds requests back."""
 
-    def __init__(self, context: IoContext, size: int, *, read_only: bool = False) -> None:
+    def __init__(
+        self, context: IoContext, size: int, *, read_only: bool = False, discard: Discard = "unmap"
+    ) -> None:
         super().__init__(
-            NodeOptions(driver="disk", node_name="d0", read_only=read_only, discard="unmap"), context, size
+            NodeOptions(driver="disk", node_name="d0", read_only=read_only, discard=discard), context, size
         )
         self.data = bytearray((CONTENT * (size // len(CONTENT) + 1))[:size])
         self.log: list[tuple[Op, int, int, Flags]] = []
@@ -231,6 +233,7 @@ def blk(
     features: int | None = None,
     without: int = 0,
     read_only: bool = False,
+    node_discard: Discard = "unmap",
     backend_cache: bool = True,
     ring: int = 64,
     options: Mapping[str, object] | None = None,
@@ -251,7 +254,7 @@ def blk(
     memory = guest_memory(plain, kind)
     context = IoContext.virtual()
     run_state = RunState()
-    disk = Disk(context, size, read_only=read_only)
+    disk = Disk(context, size, read_only=read_only, discard=node_discard)
     backend = BlockBackend(disk, name="d0", run_state=run_state, write_cache=backend_cache)
     device = VirtioBlk(
         backend,

@@ -7,17 +7,23 @@ import errno
 import pytest
 
 from devmodels.blockbackend.accounting import Kind
+from devmodels.blockbackend.options import Discard
 from devmodels.blockbackend.request import Op
 from devmodels.conformance import Profile
+from devmodels.virtio.pci import VirtioPci
 from tests.unit.virtio.blkrig import (
     DISCARD,
+    F_DISCARD,
+    F_WRITE_ZEROES,
     FLUSH,
     IOERR,
     OK,
+    OUT,
     UNSUPP,
     WRITE_ZEROES,
     BlkRig,
     blk,
+    header,
     segment,
 )
 
@@ -54,3 +60,111 @@ def test_discards_do_not_end_the_idle_time(profile: Profile, idle: bool) -> None
     assert (rig.backend.stats.last_access_ns is None) is idle
     assert rig.send(FLUSH).status == OK
     assert rig.backend.stats.last_access_ns is not None
+
+
+RANGES = 1 << F_DISCARD | 1 << F_WRITE_ZEROES
+
+
+@pytest.mark.parametrize(("profile", "offered"), [(Profile.QEMU, RANGES), (Profile.STRICT, 0)])
+def test_a_read_only_drive_offers_ranges(profile: Profile, offered: int) -> None:
+    rig = blk(profile=profile, read_only=True)
+    assert rig.device.device_features & RANGES == offered
+
+
+@pytest.mark.parametrize(("discard", "answer"), [("ignore", OK), ("unmap", IOERR)])
+def test_ranges_of_a_read_only_drive_fail_but_a_discard_that_does_nothing(
+    discard: Discard, answer: int
+) -> None:
+    rig = blk(profile=Profile.QEMU, read_only=True, node_discard=discard)
+    assert rig.send(DISCARD, 0, segment(0, 8)).status == answer
+    assert rig.send(DISCARD, 0, segment(1 << 30, 8)).status == IOERR
+    assert rig.send(WRITE_ZEROES, 0, segment(0, 8)).status == IOERR
+    assert rig.backend.stats.failed_wr_operations == 1
+    assert rig.used_operations == []
+
+
+@pytest.mark.parametrize(("profile", "failed"), [(Profile.QEMU, 1), (Profile.STRICT, 0)])
+def test_a_write_to_a_read_only_drive_fails_there_or_is_refused(profile: Profile, failed: int) -> None:
+    rig = blk(profile=profile, read_only=True)
+    assert rig.send(OUT, 0, bytes(512)).status == IOERR
+    stats = rig.backend.stats
+    assert (stats.failed_wr_operations, stats.invalid_wr_operations) == (failed, 1 - failed)
+    assert rig.clauses == ["VIRTIO 1.4 §5.2.6.2"]
+    assert rig.used_operations == []
+
+
+@pytest.mark.parametrize("kind", [DISCARD & ~1, WRITE_ZEROES & ~1])
+def test_types_of_ranges_are_odd(kind: int) -> None:
+    rig = blk(profile=Profile.QEMU)
+    assert rig.send(kind, 0, segment(0, 8)).status == UNSUPP
+    assert rig.used_operations == []
+
+
+@pytest.mark.parametrize(("kind", "op"), [(DISCARD, Op.DISCARD), (WRITE_ZEROES, Op.WRITE_ZEROES)])
+@pytest.mark.parametrize(("profile", "status"), [(Profile.QEMU, OK), (Profile.STRICT, UNSUPP)])
+def test_ranges_are_served_that_were_not_negotiated(profile: Profile, status: int, kind: int, op: Op) -> None:
+    rig = blk(profile=profile, without=RANGES)
+    assert rig.send(kind, 0, segment(0, 8)).status == status
+    assert rig.used_operations == ([op] if status == OK else [])
+
+
+SCSI_COMMAND = 2
+ERRORS = bytes.fromhex("ff 00 00 00")
+
+
+@pytest.mark.parametrize("kind", [SCSI_COMMAND, SCSI_COMMAND | 1])
+@pytest.mark.parametrize(
+    "cuts",
+    [((16,), ()), ((16,), (20,)), ((), (5, 10))],
+    ids=["status", "and data", "no command"],
+)
+def test_a_scsi_command_that_lacks_a_part_is_an_error(
+    kind: int, cuts: tuple[tuple[int, ...], tuple[int, ...]]
+) -> None:
+    rig = blk(profile=Profile.QEMU)
+    room = cuts[1][-1] if cuts[1] else 0
+    answer = rig.send(kind, data=bytes(6 if cuts[0] else 0), room=room, cuts=cuts)
+    assert (answer.status, answer.length) == (IOERR, room + 1)
+    assert answer.data == UNTOUCHED * room
+
+
+@pytest.mark.parametrize(
+    ("profile", "status", "data"),
+    [
+        (Profile.QEMU, UNSUPP, UNTOUCHED * 40 + ERRORS + UNTOUCHED * 12),
+        (Profile.STRICT, UNSUPP, bytes(56)),
+    ],
+)
+def test_a_scsi_command_is_not_supported_and_its_in_header_says_so(
+    profile: Profile, status: int, data: bytes
+) -> None:
+    rig = blk(profile=profile)
+    answer = rig.send(SCSI_COMMAND, data=bytes(6), room=56, cuts=((16,), (40, 56)))
+    assert (answer.status, answer.length, answer.data) == (status, 57, data)
+
+
+def test_an_in_header_is_as_long_as_qemu_writes_it() -> None:
+    rig = blk(profile=Profile.QEMU)
+    rig.device.memory.write(0x3000, UNTOUCHED * 8)
+    readable = rig.readable(header(SCSI_COMMAND) + bytes(6), (16,))
+    status = rig.writable(1, (0,))
+    rig.place(readable, [(0x2000, 20), (0x3000, 1), *status])
+    rig.go()
+    assert rig.device.memory.read(0x3000, 8) == ERRORS + UNTOUCHED * 4
+    assert rig.content(status) == bytes([UNSUPP])
+
+
+def test_an_in_header_outside_memory_is_left_alone() -> None:
+    rig = blk(profile=Profile.QEMU)
+    readable = rig.readable(header(SCSI_COMMAND) + bytes(6), (16,))
+    status = rig.writable(1, (0,))
+    rig.place(readable, [(0x2000, 20), (1 << 40, 20), *status])
+    rig.go()
+    assert rig.content(status) == bytes([UNSUPP])
+
+
+@pytest.mark.parametrize(("profile", "size"), [(Profile.QEMU, 64), (Profile.STRICT, 128)])
+def test_without_ranges_the_legacy_registers_are_shorter(profile: Profile, size: int) -> None:
+    rig = blk(profile=profile, discard=False, write_zeroes=False)
+    function = VirtioPci(rig.device, class_code=0x010000, name="vd0", legacy=True)
+    assert function.bars[0].size == size
