@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from guestsim.errors import GuestError
+from guestsim.targets import TargetError
+
 if TYPE_CHECKING:
     from guestsim.diff.script_record import Record
     from guestsim.targets.inprocess import InProcessTarget
@@ -48,11 +51,17 @@ class BothHosts:
         self._host("unplug")
 
     def qmp(self, command: str, arguments: Mapping[str, Any]) -> object:
-        """Ours answers."""
-        answer = self.ours.qmp(command, arguments)
+        """Ours answers; what it refuses the other hears of too, and has to refuse."""
+        self._host(command)
+        try:
+            answer = self.ours.qmp(command, arguments)
+        except TargetError as refusal:
+            if self.comparing:
+                self.theirs.qmp(command, arguments)
+                raise GuestError(f"{command} is refused by ours alone: {refusal}") from None
+            raise
         if self.comparing:
             self.theirs.qmp(command, arguments)
-        self._host(command)
         return answer
 
     def statistics(self, device: str) -> dict[str, int]:
