@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
 from msgspec import UNSET, UnsetType, field
@@ -13,6 +13,9 @@ from devmodels.assembly.devices import DEVICES
 from devmodels.monitor.command import Arguments, CommandError, Options, device_not_found, identifier, strings
 from devmodels.monitor.world import World
 from devmodels.virtio.pci import VirtioPci
+
+if TYPE_CHECKING:
+    from devmodels.assembly.assembly import Assembly
 
 _NOT_HOT = ("virtio-blk-device", "virtio-scsi-device")
 """What has a place that guests are told of by firmware."""
@@ -131,17 +134,29 @@ async def device_del(world: World, arguments: DeviceDel) -> None:
     else:
         if world.assembly is None:
             raise CommandError("Bus 'pci' does not support hotplugging")
-        if name in assembly.ata_hosts:
-            raise CommandError("Bus 'pci' does not support hotplugging")
-        transport = assembly.devices[name]
-        if not isinstance(transport, VirtioPci):
+        function = assembly.function(name)
+        if function is None:
             raise CommandError("Bus 'virtio-mmio-bus' does not support hotplugging")
-        unplugged = all(function is not transport for _, function in assembly.machine.bus.walk())
-        children = [unit for unit, place in assembly.units.items() if place.host is transport.device]
-        going = {child: world.find(child).backend.qom_path for child in children} | {name: path}
+        unplugged = all(each is not function for _, each in assembly.machine.bus.walk())
+        going = {child: world.find(child).backend.qom_path for child in on_its_buses(assembly, name)}
+        if isinstance(function, VirtioPci) and name in assembly.paths:
+            path = f"{path}/virtio-backend"
+        going[name] = path
     if unplugged:
         raise CommandError(f"Device {name} is already in the process of unplug")
     world.context.start(assembly.remove_device(name), partial(_gone, world, going))
+
+
+def on_its_buses(assembly: Assembly, name: str) -> list[str]:
+    """The disks and drives on the buses of the host `name`, in the order in which they go with it, as QEMU's do."""
+    host = assembly.ata_hosts.get(name)
+    if host is not None:
+        places = list(assembly.ata_units.items())
+        return [unit for bus in host.buses for unit, place in places if place.bus is bus]
+    device = assembly.devices.get(name)
+    if device is None:
+        return []
+    return [unit for unit, place in reversed(assembly.units.items()) if place.host is device.device]
 
 
 def find(world: World, name: str) -> tuple[str, str]:

@@ -265,11 +265,11 @@ class Assembling:
         else:
             raise OptionError("Device needs media, but drive is empty")
 
-    def forget(self, device: str) -> None:
-        """A device has gone: so has its drive, if `-drive` or `drive_add` made it."""
+    def forget(self, device: str, *, keep_drive: bool = False) -> None:
+        """A device has gone: so has its drive, if `-drive` or `drive_add` made it, unless that is to be kept."""
         self.board.geometries.pop(device, None)
         drive_name = self.uses.pop(device, None)
-        if drive_name is not None:
+        if drive_name is not None and not keep_drive:
             self.delete(drive_name)
 
     def delete(self, name: str) -> None:

@@ -147,7 +147,7 @@ class Board:
         self._decode_ide()
         self.fw_cfg = FwCfg(self.ram, self._files)
         self.machine.claim_ports(FW_CFG_PORT, FW_CFG_PORTS, self.fw_cfg)
-        self.hotplug = PciHotplug(self.assembly)
+        self.hotplug = PciHotplug(self.assembly, self.bridges)
         if self.name == "pc":
             self.machine.claim_ports(HOTPLUG_PORT, HOTPLUG_PORTS, self.hotplug)
             if self.assembly.ata_units:

@@ -165,41 +165,44 @@ class Commands:
         hotplug = self._board.hotplug
         slot = None if hotplug is None else hotplug.slot_of(name)
         if hotplug is None or slot is None:
-            await devices.device_del(world, arguments)
-            self._forget_when_gone(name)
+            await self._delete(name)
             return
         hotplug.ask(slot, name)
 
     def _take_out(self, name: str) -> None:
         """The guest has let it go."""
+        self._world.context.start(self._delete(name))
 
-        async def take_out() -> None:
-            await devices.device_del(self._world, devices.DeviceDel(name))
-            self._forget_when_gone(name)
+    async def _delete(self, name: str) -> None:
+        """Take a device out, with what is on its buses; what was known of them is forgotten when they have gone.
 
-        self._world.context.start(take_out())
+        As on QEMU the drives of those on an HBA's stay.
+        """
+        assembly = self._board.assembly
+        host, below = name in assembly.ata_hosts, devices.on_its_buses(assembly, name)
+        await devices.device_del(self._world, devices.DeviceDel(name))
 
-    def _forget_when_gone(self, name: str) -> None:
+        def forget() -> None:
+            for each in (*below, name):
+                self._assembling.forget(each, keep_drive=host)
+            self._watch_devices()
+
         if self._world.machine_of(name) is None:
-            self._forget(name)
+            forget()
             return
 
         def gone(event: str, _data: Mapping[str, object]) -> None:
             if event == "DEVICE_DELETED" and self._world.machine_of(name) is None:
                 self._world.events.remove_listener(gone)
-                self._forget(name)
+                forget()
 
         self._world.events.add_listener(gone)
 
-    def _forget(self, name: str) -> None:
-        self._assembling.forget(name)
-        self._watch_devices()
-
     async def system_reset(self, world: World) -> None:
         """Reset the machine; what guests were asked to let go goes."""
+        await machine.system_reset(world)
         if self._board.hotplug is not None:
             self._board.hotplug.reset()
-        await machine.system_reset(world)
         if self._board.fw_cfg is not None:
             self._board.fw_cfg.reset()
 

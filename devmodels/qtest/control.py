@@ -192,6 +192,15 @@ class Control:
         self._sessions: list[MonitorSession | HumanSession] = []
         self._world: World | None = None
         self._migration: Migration | None = None
+        hotplug = assembling.board.hotplug
+        if hotplug is not None:
+            hotplug.take_out = self._take_out
+
+    def _take_out(self, name: str) -> None:
+        """The guest lets a device go before anybody has given a command: what takes it out is one of them."""
+        hotplug = self._assembling.board.hotplug
+        if self._world is None and self.world is not None and hotplug is not None:
+            hotplug.take_out(name)
 
     def add(
         self,

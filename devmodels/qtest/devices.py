@@ -11,6 +11,7 @@ from devmodels.assembly.devices import DEVICES
 from devmodels.options import OptionError, coerce, decode, shown
 from devmodels.pci.function import PciIdentity
 from devmodels.qtest.board import BUSES, Board
+from devmodels.qtest.hotplug import STAYING
 from devmodels.qtest.numbers import size, whole
 
 ALIASES: dict[str, tuple[str, dict[str, object]]] = {
@@ -148,6 +149,8 @@ def check_bus(bus: object, board: Board) -> None:
 
 def check_hot_plug(driver: str, given: Mapping[str, object], board: Board) -> None:
     """OptionError where a device of that model cannot be plugged while the machine is there."""
+    if driver in STAYING:
+        raise OptionError("Parameter 'driver' expects a pluggable device type")
     place, bus = DEVICES[driver].place, given.get("bus")
     if place == "ata":
         bus = _last_bus(board, driver) if bus is None else bus
@@ -163,15 +166,16 @@ def check_hot_plug(driver: str, given: Mapping[str, object], board: Board) -> No
 
 
 def check_hot_unplug(name: str, board: Board) -> None:
-    """OptionError where the device or bridge of that id cannot be taken out while the machine is there."""
+    """OptionError where the device or bridge of that id stays as long as the machine is there."""
     assembly = board.assembly
     if name in assembly.ata_units:
         raise _not_hot(assembly.ata_units[name].bus_name)
     own = BUSES.get(board.name, "pci")
     function = board.bridges.get(name) or assembly.function(name)
-    on_root = any(each is function for _, _, each in board.machine.bus.functions())
-    if name in assembly.ata_hosts or name in board.bridges or (on_root and own != BUSES["pc"]):
+    if own != BUSES["pc"] and any(each is function for _, _, each in board.machine.bus.functions()):
         raise _not_hot(own)
+    if name in assembly.ata_hosts and (driver := assembly.options[name]["driver"]) in STAYING:
+        raise OptionError(f"Device '{driver}' does not support hotplugging")
 
 
 def _not_hot(bus: object) -> OptionError:

@@ -90,6 +90,9 @@ CONTROLLERS = f"""
     -drive if=none,id=d0,file=null-co://,format=raw
     -device ide-hd,drive=d0,id=hd -device ide-cd,id=cd
     -device virtio-blk-pci,drive=n0,id=vb -device virtio-scsi-pci,id=s0 -device scsi-hd,drive=n1,id=sh
+    {NULL}n4 -drive if=none,id=d1,file=null-co://,format=raw
+    -device ich9-ahci,id=a0 -device ide-hd,drive=n4,bus=a0.0,id=hba -device ide-hd,drive=d1,bus=a0.1
+    -device piix4-ide,id=px
 """
 
 
@@ -262,8 +265,14 @@ ON_PC: Commands = [
     typ("sh"),
     ("device_del", {"id": "vb"}),
     ("device_del", {"id": "vb"}),
+    ("device_del", {"id": "hba"}),
+    ("device_del", {"id": "px"}),
+    ("device_del", {"id": "a0"}),
+    ("device_del", {"id": "s0"}),
+    ("device_add", {"driver": "piix3-ide"}),
     ("system_reset", {}),
     typ("vb"),
+    typ("a0"),
 ]
 SESSIONS: dict[str, tuple[str, str, Commands]] = {
     "drives": ("q35", DRIVES, COMMANDS),
