@@ -20,6 +20,8 @@ class Status(IntFlag):
 class Feature(IntEnum):
     """Reserved feature bits, VIRTIO 1.4 §6: bit numbers, not masks."""
 
+    VIRTIO_F_NOTIFY_ON_EMPTY = 24
+    """Legacy interface only, VIRTIO 1.4 §6.3: a used ring that has all that was made available is told of."""
     VIRTIO_F_ANY_LAYOUT = 27
     """Legacy interface only, VIRTIO 1.4 §6.3."""
     VIRTIO_F_INDIRECT_DESC = 28
@@ -36,6 +38,7 @@ class Feature(IntEnum):
     VIRTIO_F_SUSPEND = 43
 
 
+NOTIFY_ON_EMPTY = 1 << Feature.VIRTIO_F_NOTIFY_ON_EMPTY
 ANY_LAYOUT = 1 << Feature.VIRTIO_F_ANY_LAYOUT
 UNUSED = 1 << Feature.UNUSED
 INDIRECT_DESC = 1 << Feature.VIRTIO_F_INDIRECT_DESC

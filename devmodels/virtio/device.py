@@ -19,11 +19,13 @@ from devmodels.trace import EventKind, Tracer
 from devmodels.virtio import devicestate, suspension
 from devmodels.virtio.configread import read_as_qemu
 from devmodels.virtio.constants import (
+    ANY_LAYOUT,
     EVENT_IDX,
     INDIRECT_DESC,
     MAX_QUEUE_SIZE,
     NOT_QEMUS,
     NOTIFICATION_DATA,
+    NOTIFY_ON_EMPTY,
     RING_PACKED,
     RING_RESET,
     SUSPEND,
@@ -99,6 +101,8 @@ class VirtioDevice(DeviceType):
         """What the driver has written of them, as QEMU's functions show it: also after a reset."""
         self.as_qemu = self.violations.as_qemu and not self.front_end
         """Whether to do as QEMU's core does: queues run from when they are enabled on, whatever was negotiated."""
+        self.legacy_features = ANY_LAYOUT | NOTIFY_ON_EMPTY if self.as_qemu else ANY_LAYOUT
+        """What the legacy interface offers beside them."""
         self.queues: list[VirtQueue] = []
         self._resetting = False
         self._paused = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from devmodels.virtio import suspension
-from devmodels.virtio.constants import ANY_LAYOUT, RING_PACKED, Status
+from devmodels.virtio.constants import RING_PACKED, Status
 from devmodels.virtio.state import DeviceState
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def give(device: VirtioDevice, state: DeviceState) -> None:
 
 def judge(device: VirtioDevice, state: DeviceState) -> None:
     """ValueError where `state` cannot be this device's."""
-    known = device.device_features | (ANY_LAYOUT if state.legacy else 0)
+    known = device.device_features | (device.legacy_features if state.legacy else 0)
     # What a driver has written and the device has not yet accepted may be anything.
     accepted = state.driver_features if state.status & Status.FEATURES_OK or state.legacy else 0
     if len(state.queues) != len(device.queues) or accepted & ~known:

@@ -7,7 +7,7 @@ are little-endian here: the legacy interface of others would have every field in
 from __future__ import annotations
 
 from devmodels.conformance import written
-from devmodels.virtio.constants import ANY_LAYOUT, UNUSED
+from devmodels.virtio.constants import UNUSED
 from devmodels.virtio.device import VirtioDevice
 from devmodels.virtio.layout import DESC_SIZE, avail_size
 from devmodels.virtio.queue import VirtQueue
@@ -48,7 +48,8 @@ class Legacy:
     @property
     def offered(self) -> int:
         """The 32 feature bits that can be seen, with those that only this interface has."""
-        return (self._device.device_features | ANY_LAYOUT | UNUSED) & 0xFFFF_FFFF
+        device = self._device
+        return (device.device_features | device.legacy_features | UNUSED) & 0xFFFF_FFFF
 
     @property
     def accepted(self) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from devmodels.memory import GuestMemory
+from devmodels.virtio.constants import NOTIFY_ON_EMPTY
 from devmodels.virtio.layout import DESC_SIZE, VIRTQ_DESC_F_INDIRECT, VIRTQ_DESC_F_NEXT
 from devmodels.virtio.ring import Chain
 from devmodels.virtio.split import Fetch, SplitRing
@@ -14,16 +16,26 @@ from devmodels.virtio.state import RingState
 class SplitRingAsQemu(SplitRing):
     """Of a chain the first descriptor alone can have a table, and then it has no NEXT (§2.7.5.3.1).
 
-    Of the first buffers that are used the driver is told whatever it wishes (§2.7.7.2).
+    Of the first buffers that are used the driver is told whatever it wishes (§2.7.7.2), and with NOTIFY_ON_EMPTY of
+    those after which none is left (§6.3).
     """
 
     ALWAYS_INDIRECT = True
 
-    __slots__ = ("_told",)
+    __slots__ = ("_on_empty", "_told")
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
+    def __init__(
+        self,
+        memory: GuestMemory,
+        size: int,
+        parts: tuple[int, int, int],
+        features: int,
+        *args: Any,
+        **options: Any,
+    ) -> None:
+        super().__init__(memory, size, parts, features, *args, **options)
         self._told = False
+        self._on_empty = bool(features & NOTIFY_ON_EMPTY)
 
     def _walk(self, chain: Chain, fetch: Fetch, index: int, limit: int, steps: range) -> int:
         if fetch is self._fetch:
@@ -34,8 +46,13 @@ class SplitRingAsQemu(SplitRing):
 
     def publish(self) -> bool:
         """Show the driver what was pushed; returns whether to notify it."""
-        told, self._told = self._told, self._told or self.unshown
-        return super().publish() or (self._event_idx and self._told and not told)
+        shown = self.unshown
+        told, self._told = self._told, self._told or shown
+        return (
+            super().publish()
+            or (self._event_idx and self._told and not told)
+            or (self._on_empty and shown and not self.in_flight and not self.available())
+        )
 
     def save(self) -> RingState:
         """Also whether the driver was told of any buffers."""

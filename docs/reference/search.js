@@ -494,6 +494,7 @@ const INDEX = [
 ["registers.html","b","register of PIRQ routing of the ISA bridges, 01h ","pirq.b"],
 ["registers.html","c","register of PIRQ routing of the ISA bridges, 02h ","pirq.c"],
 ["registers.html","d","register of PIRQ routing of the ISA bridges, 03h ","pirq.d"],
+["features.html","VIRTIO_F_NOTIFY_ON_EMPTY","feature bit 24: a queue of which nothing is left is always told of","VIRTIO_F_NOTIFY_ON_EMPTY"],
 ["features.html","VIRTIO_F_ANY_LAYOUT","feature bit 27: descriptors may be split anywhere","VIRTIO_F_ANY_LAYOUT"],
 ["features.html","VIRTIO_F_INDIRECT_DESC","feature bit 28: a descriptor may point at a table of descriptors","VIRTIO_F_INDIRECT_DESC"],
 ["features.html","VIRTIO_F_EVENT_IDX","feature bit 29: each side says from which entry on it wants to be told","VIRTIO_F_EVENT_IDX"],

@@ -376,13 +376,15 @@ TRANSITIONAL = replace(
                 values=(2, None),
             )
         ),
-        Mask(
-            "features offered",
-            "A device offers what it has (VIRTIO 1.4 §2.2): QEMU's has NOTIFY_ON_EMPTY.",
-            "legacy",
-            0,
-            4,
-            bits=1 << 24,
+        *strict(
+            Mask(
+                "features offered",
+                "A device offers what it has (VIRTIO 1.4 §2.2): QEMU's has NOTIFY_ON_EMPTY.",
+                "legacy",
+                0,
+                4,
+                bits=1 << 24,
+            )
         ),
         Mask(
             "fields of no queue",

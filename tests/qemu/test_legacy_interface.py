@@ -17,6 +17,8 @@ from .machines import disk, machine, sector_pattern
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from guestsim.diff.profiles import Profile
+
 pytestmark = [pytest.mark.qemu, pytest.mark.usefixtures("qemu")]
 
 SCSI, NOTIFY_ON_EMPTY, ANY_LAYOUT = 1 << 7, 1 << 24, 1 << 27
@@ -30,7 +32,7 @@ MODES = [{}, {"disable-modern": True}]
 class Both:
     """The same function in a QEMU and in our machine."""
 
-    def __init__(self, image: Path, stack: ExitStack, **options: object) -> None:
+    def __init__(self, image: Path, stack: ExitStack, profile: Profile = "strict", **options: object) -> None:
         device = {"driver": "virtio-blk-pci", "id": "v0", "drive": "d0", "addr": "4", "num-queues": 4}
         theirs = stack.enter_context(machine(image, **options))  # type: ignore[arg-type]
         # QEMU has locked its image; ours has the same content, and is to say of itself what QEMU says.
@@ -39,7 +41,9 @@ class Both:
         limits = {"max-discard-seg": 1, "max-write-zeroes-seg": 1}
         ours = stack.enter_context(
             InProcessTarget(
-                blockdevs=[{**disk(copy), "discard": "unmap"}], devices=[{**device, **limits, **options}]
+                blockdevs=[{**disk(copy), "discard": "unmap"}],
+                devices=[{**device, **limits, **options}],
+                profile=profile,
             )
         )
         self.disks = LegacyBlk(Pci(theirs, 4)), LegacyBlk(Pci(ours, 4))
@@ -133,3 +137,23 @@ def test_a_queue_can_be_used_before_driver_ok(both: Both) -> None:
         legacy.reset()
         legacy.place_queue()
         assert legacy.request(0, 9, room=512) == (0, 513, sector_pattern(9))
+
+
+def test_under_its_profile_a_queue_that_is_empty_is_told_of(image: Path) -> None:
+    """NOTIFY_ON_EMPTY, though the driver wants no interrupts (§6.3)."""
+    with ExitStack() as stack:
+        both = Both(image, stack, profile="qemu")
+        seen = []
+        for disk in both.disks:
+            disk.reset()
+            told = [disk.read(0, 4) & NOTIFY_ON_EMPTY]
+            for features in (0, NOTIFY_ON_EMPTY, NOTIFY_ON_EMPTY | 1 << 29):
+                disk.start(features)
+                disk.target.ram_write(disk.avail, b"\1\0")
+                for _ in range(3):
+                    disk.request(8, 0, room=20)
+                    told.append(disk.read(0x13, 1))
+            seen.append(told)
+    ours, theirs = seen[1], seen[0]
+    assert ours == theirs
+    assert NOTIFY_ON_EMPTY in ours

@@ -61,6 +61,7 @@ SLOTS = 24
 READ_ONLY = "a read-only drive"
 
 WORDS: dict[str, tuple[str, str]] = {
+    "VIRTIO_F_NOTIFY_ON_EMPTY": ("§6.3", "a queue of which nothing is left is always told of"),
     "VIRTIO_F_ANY_LAYOUT": ("§6.3", "descriptors may be split anywhere"),
     "VIRTIO_F_INDIRECT_DESC": ("§2.7.5.3", "a descriptor may point at a table of descriptors"),
     "VIRTIO_F_EVENT_IDX": ("§2.7.7", "each side says from which entry on it wants to be told"),
