@@ -35,8 +35,12 @@ def diff_command(
     device: Annotated[
         str | None, typer.Option(metavar="DEVICE", help="The device that random sequences are for.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="The seed of random sequences.")] = 0,
-    steps: Annotated[int, typer.Option(min=1, help="How many steps to do.")] = DEFAULT_STEPS,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="The seed of random sequences.", show_default="0")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="How many steps to do.", show_default=str(DEFAULT_STEPS))
+    ] = None,
     output: Annotated[
         Path, typer.Option(help="The folder for sequences of unexplained differences.")
     ] = Path(),
@@ -54,6 +58,9 @@ def diff_command(
 
     if at_random is (file is not None):
         _wrong("expected either a FILE or --random with --device")
+    for name, value in (("device", device), ("seed", seed), ("steps", steps)):
+        if file is not None and value is not None:
+            _wrong(f"--{name}: {value} is given, expected none with {file}")
     try:
         if file is not None and file.suffix == ".yaml":
             _play_scripts(file, _profile(profile), output, as_json=as_json)
@@ -61,7 +68,9 @@ def diff_command(
         if file is not None:
             report = _play_file(file, _profile(profile))
         else:
-            report = _play_random(device, _profile(profile), seed, steps, output, shown=not as_json)
+            report = _play_random(
+                device, _profile(profile), seed or 0, steps or DEFAULT_STEPS, output, shown=not as_json
+            )
     except TargetError as error:
         _wrong(str(error))
     if as_json:
@@ -145,11 +154,14 @@ def _wrong(text: str) -> NoReturn:
 
 
 def show(report: Report, console: Console) -> None:
-    """Print a report."""
+    """Print a report, its result above and below."""
 
     def say(text: str) -> None:
         console.print(text, soft_wrap=True)
 
+    total = len(report.unexplained)
+    result = f"[bold {'red' if total else 'green'}]unexplained differences: {total}[/]"
+    say(result)
     counts = report.counts
     as_qemu = " as QEMU's" if report.device.profile == "qemu" else ""
     rate = f", {counts.steps / report.seconds:.0f} steps a second" if report.seconds > 1 else ""
@@ -167,11 +179,11 @@ def show(report: Report, console: Console) -> None:
         said = f"{entry.what} ({entry.clause}; right: {entry.right})" if entry else ""
         say(f"  known    {count:>6}×  {escape(name)}  [dim]{escape(said)}[/]")
     for name, reason, count in report.masked:
-        say(f"  masked   {count:>6}×  {escape(name)}  [dim]{escape(reason)}[/]")
+        if count:
+            say(f"  masked   {count:>6}×  {escape(name)}  [dim]{escape(reason)}[/]")
     for one in report.unexplained:
         _show_unexplained(one, say)
-    total = len(report.unexplained)
-    say(f"[bold {'red' if total else 'green'}]unexplained differences: {total}[/]")
+    say(result)
 
 
 def _show_unexplained(one: Unexplained, say: Callable[[str], None]) -> None:

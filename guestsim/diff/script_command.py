@@ -28,18 +28,20 @@ def compare_file(path: Path, profile: Profile, folder: Path) -> list[ScriptDiff]
 
 
 def show(reports: Sequence[ScriptDiff], console: Console) -> None:
-    """Print what came of scripts."""
+    """Print what came of scripts, the result above and below."""
 
     def say(text: str) -> None:
         console.print(text, soft_wrap=True)
 
+    total = sum(report.unexplained is not None for report in reports)
+    result = f"[bold {'red' if total else 'green'}]unexplained differences: {total}[/]"
+    say(result)
     for report in reports:
         if report.skipped is not None:
             say(f"{escape(report.name)}: not compared: {escape(report.skipped)}")
         else:
             _show(report, say)
-    total = sum(report.unexplained is not None for report in reports)
-    say(f"[bold {'red' if total else 'green'}]unexplained differences: {total}[/]")
+    say(result)
     for report in reports:
         if report.saved is not None:
             # Not wrapped, nor cut: it is to be copied.
