@@ -1,22 +1,31 @@
 """The devices that the installed QEMU has, with the headers of those on PCI: `devmodels/qtest/qemu_devices.txt`.
 
+Types that `-device` does not take, which `-global` may name, are in `qemu_types.txt` beside it.
+
 `python -m tools.qemu_devices` asks `qemu-system-x86_64` for its names, starts it with each of the PCI devices, and
 reads their configuration space over qtest.  Those that do not start alone have their names only.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
 TABLE = Path(__file__).parent.parent / "devmodels/qtest/qemu_devices.txt"
+TYPES = TABLE.with_name("qemu_types.txt")
 QEMU = "qemu-system-x86_64"
 HEAD = """\
 # Devices that QEMU 7.2's -device takes (processors apart): name, bus, other names, and of PCI devices vendor:device,
 # class, revision, subsystem, interrupt pin, status, latency timer, BARs as index:kind:size.
 # Made by tools/qemu_devices.py; the names behind the last comment are of later versions.
+"""
+HEAD_OF_TYPES = """\
+# Types of QEMU 7.2's devices besides those of qemu_devices.txt and processors: abstract ones, and parts of machines.
+# Made by tools/qemu_devices.py.
 """
 _ROW = re.compile(
     r'name "(?P<name>[^"]+)"(?:, bus (?P<bus>\S+?))?(?:, alias "(?P<alias>[^"]+)")?(?:, desc .*)?'
@@ -114,11 +123,27 @@ def header(name: str) -> str:
     return " ".join([*words, *bars])
 
 
+def types() -> Iterator[str]:
+    """The names of all types of devices, processors and character devices apart."""
+    ask = {"execute": "qom-list-types", "arguments": {"implements": "device", "abstract": True}}
+    commands = "".join(
+        json.dumps(each) for each in ({"execute": "qmp_capabilities"}, ask, {"execute": "quit"})
+    )
+    line = [QEMU, "-M", "none", "-display", "none", "-qmp", "stdio"]
+    said = subprocess.run(line, input=commands, capture_output=True, text=True, check=True).stdout
+    names = (each["name"] for each in json.loads(said.splitlines()[2])["return"])
+    return (name for name in names if not name.endswith("-x86_64-cpu") and not name.startswith("chardev"))
+
+
 def main() -> None:
-    """Write the table anew, with what is of later versions as it was."""
+    """Write the tables anew, with what is of later versions as it was."""
     later = TABLE.read_text().partition("# Later:\n")[2] if TABLE.exists() else ""
     lines = [HEAD]
-    for name, bus, alias in rows():
+    found = list(rows())
+    others = sorted({*types()} - {name for name, _, _ in found})
+    text = textwrap.fill(" ".join(others), 118, break_on_hyphens=False, break_long_words=False)
+    TYPES.write_text(f"{HEAD_OF_TYPES}{text}\n")
+    for name, bus, alias in found:
         lines.append(f"{name} {bus} {alias} {header(name) if bus == 'PCI' else ''}".rstrip() + "\n")
     TABLE.write_text("".join(lines) + "# Later:\n" + later)
 

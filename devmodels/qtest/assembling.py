@@ -13,6 +13,7 @@ from devmodels.blockbackend.throttling.limits import ThrottleLimits, check
 from devmodels.iocontext import ClockKind, IoContext
 from devmodels.iothreads import IoThreadOptions
 from devmodels.options import OptionError, coerce, convert, decode, id_taken, shown
+from devmodels.qtest import properties
 from devmodels.qtest.board import Board
 from devmodels.qtest.commandline import Launch
 from devmodels.qtest.devices import ALIASES, BRIDGES, check_bus, device_options, text_of_device
@@ -46,12 +47,16 @@ class Assembling:
         """Which of them a device has, by its id."""
         self._places: set[tuple[str, int, int]] = set()
         self._number = 0
+        self.warnings: list[str] = []
+        """What is to be said of a line that is no error."""
 
     def build(self) -> Board:
         """Make everything; OptionError, one line, where something is wrong."""
         launch, board = self.launch, self.board
         if launch.stopped:
             board.assembly.run_state.stop("prelaunch")
+        if launch.globals:
+            properties.check_own(board, launch.globals)
         for text in launch.objects:
             with _said("-object", text):
                 self._object(text)
@@ -79,6 +84,10 @@ class Assembling:
         for name, made in drives:
             with _said("-drive", name):
                 self._virtio_of(made)
+        if launch.globals:
+            from devmodels.qtest.unmodelled import warnings  # few lines have one
+
+            self.warnings += warnings(board, launch.globals)
         board.finish()
         return board
 

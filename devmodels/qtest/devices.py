@@ -1,15 +1,13 @@
-"""`-device` and `device_add` in QEMU's words: names that QEMU has besides ours, buses of the board, `-global`.
-
-Properties with a hyphen or an underscore are the same.  What firmware alone reads is taken and ignored.
-"""
+"""`-device` and `device_add` in QEMU's words: names that QEMU has besides ours, and buses of the board."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from devmodels.assembly.devices import DEVICES
 from devmodels.options import OptionError, coerce, decode, shown
 from devmodels.pci.function import PciIdentity
+from devmodels.qtest import properties
 from devmodels.qtest.board import BUSES, Board
 from devmodels.qtest.hotplug import STAYING
 from devmodels.qtest.numbers import size, whole
@@ -28,25 +26,8 @@ ALIASES: dict[str, tuple[str, dict[str, object]]] = {
 }
 """Names of QEMU's for devices that have another one here, with what they imply."""
 
-FOR_FIRMWARE = frozenset({"acpi-index", "bootindex", "multifunction", "rombar", "romfile"})
-WITHOUT_MEANING = {"share-rw": "drive", "ioeventfd": "disable-legacy", "page-per-vq": "disable-legacy"}
-"""Properties that say nothing here, with another one that devices which have them have as well."""
-MEANING_SOMETHING = {("page-per-vq", "on"), ("page-per-vq", True)}
-"""What of them would say something: that is refused."""
 SIZES = {"discard_granularity", "logical_block_size", "min_io_size", "opt_io_size", "physical_block_size"}
 """Properties whose numbers may have a suffix; those of all others have none."""
-BASES = {
-    "virtio-blk-pci": ("virtio-blk-device", "virtio-pci", "virtio-device", "pci-device"),
-    "virtio-scsi-pci": ("virtio-scsi-device", "virtio-pci", "virtio-device", "pci-device"),
-    "ide-hd": ("ide-device",),
-    "ide-cd": ("ide-device",),
-    "ich9-ahci": ("pci-device",),
-    "piix3-ide": ("pci-device",),
-    "piix4-ide": ("pci-device",),
-}
-"""Types of QEMU's that a device is as well, so that `-global` of them is of it."""
-
-
 BRIDGES = {
     "pcie-root-port": PciIdentity(0x1B36, 0x000C, 0x060400),
     "pcie-pci-bridge": PciIdentity(0x1B36, 0x000E, 0x060400),
@@ -61,7 +42,7 @@ def text_of_device(text: str) -> dict[str, object]:
 
 
 def device_options(
-    given: Mapping[str, object], board: Board, defaults: Iterable[tuple[str, str, str]]
+    given: Mapping[str, object], board: Board, defaults: list[properties.Global]
 ) -> dict[str, object]:
     """The options of a device of ours; OptionError where there is none such, or where it cannot be on this board."""
     driver = given.get("driver")
@@ -76,19 +57,12 @@ def device_options(
     schema = DEVICES[model].kind.options
     names = set(schema.__struct_encode_fields__)
     options: dict[str, object] = dict(implied)
-    kinds = {driver, model, *BASES.get(model, ())}
-    for kind, key, value in defaults:
-        if kind in kinds and (known := _known(key, names)):
-            options[known] = value
-        elif kind in (driver, model) and key not in FOR_FIRMWARE and not _says_nothing(key, value, names):
-            raise OptionError(f"can't apply global {kind}.{key}={value}: Property '.{key}' not found")
+    properties.apply(options, driver, model, names, defaults)
     for key, each in given.items():
         if key == "bus" and place == "pci":
             check_bus(each, board)
-        elif key == "scsi" or (key in FOR_FIRMWARE and key not in names) or _says_nothing(key, each, names):
-            continue
-        else:
-            options[_known(key, names) or key] = each
+        elif not properties.take(options, model, key, each, names):
+            options[key] = each
     if place == "ata":
         if "bus" not in options:
             options["bus"] = _last_bus(board, driver)
@@ -98,15 +72,6 @@ def device_options(
         if (number := size(str(options[key]))) is not None:
             options[key] = number
     return coerce(options, schema, whole)
-
-
-def _says_nothing(key: str, value: object, names: set[str]) -> bool:
-    key = key.replace("_", "-")
-    if WITHOUT_MEANING.get(key) not in names or (key, value) in MEANING_SOMETHING:
-        return False
-    if value not in ("on", "off", True, False):
-        raise OptionError(f"Parameter '{key}' expects 'on' or 'off'")
-    return True
 
 
 def _check_unit(board: Board, bus: object, unit: object) -> None:
@@ -132,13 +97,6 @@ def _last_bus(board: Board, driver: object) -> str:
     if not buses:
         raise OptionError(f"No 'IDE' bus found for device '{driver}'")
     return [*buses][-1]
-
-
-def _known(key: str, names: set[str]) -> str | None:
-    for each in (key, key.replace("_", "-"), key.replace("-", "_")):
-        if each in names:
-            return each
-    return None
 
 
 def check_bus(bus: object, board: Board) -> None:

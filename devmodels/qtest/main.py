@@ -171,6 +171,8 @@ def _serve(launch: Launch, daemon: Daemon | None = None) -> None:
             entrance.wait()
     assembling = Assembling(launch)
     board = assembling.build()
+    for warning in assembling.warnings:
+        sys.stderr.write(f"{os.path.basename(sys.argv[0])}: warning: {warning}\n")
     loop = Loop(board, _log(launch))
     _on_signals(lambda _number, _frame: loop.stop())
     control = Control(assembling, loop.stop)

@@ -2,11 +2,13 @@
 
 Of one on PCI it is a function in its slot with QEMU 7.2's identity and BARs, nothing behind them; of others nothing.
 The machine is not what was asked for, so only those are given one who say what is left out: `guestsim replay` of a
-reproducer.  `qemu_devices.txt` has the names and the headers; `tools/qemu_devices.py` makes it.
+reproducer.  `qemu_devices.txt` has the names and the headers, `qemu_types.txt` the names of what is no device alone;
+`tools/qemu_devices.py` makes them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -14,9 +16,13 @@ import msgspec
 
 from devmodels.pci.bars import BarKind
 from devmodels.pci.function import PciIdentity
+from devmodels.qtest.board import Board
+from devmodels.qtest.hotplug import STAYING
 from devmodels.qtest.placeholders import IO, MEMORY, PREFETCHABLE, PREFETCHABLE64, Looks
+from devmodels.qtest.properties import Global
 
 TABLE = Path(__file__).with_name("qemu_devices.txt")
+TYPES = Path(__file__).with_name("qemu_types.txt")
 PCI = "PCI"
 KINDS = {
     "io": IO,
@@ -81,3 +87,24 @@ def _looks(
         sizes[int(index)] = int(size), KINDS[space]
     timer = int(latency, 16)
     return Looks(identity, sizes, {LATENCY_TIMER: (timer, 0)} if timer else {})
+
+
+def warnings(board: Board, given: list[Global]) -> Iterator[str]:
+    """What is to be said of `-global` for types that there are not, or that nothing can be of any more."""
+    there = {str(options["driver"]) for options in board.assembly.options.values()}
+    for kind, key, value in given:
+        if not _is_type(kind):
+            yield f"global {kind}.{key} has invalid class name"
+        elif kind in STAYING and kind not in there:
+            yield f"global {kind}.{key}={value} not used"
+
+
+def _is_type(kind: str) -> bool:
+    found = find(kind)
+    return kind in _types() or kind.endswith("-x86_64-cpu") or (found is not None and found.name == kind)
+
+
+@cache
+def _types() -> frozenset[str]:
+    text = TYPES.read_text()
+    return frozenset(name for line in text.splitlines() if not line.startswith("#") for name in line.split())

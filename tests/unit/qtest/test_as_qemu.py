@@ -128,7 +128,7 @@ def test_what_means_nothing_here_is_taken(words: str) -> None:
     ("words", "problem"),
     [
         (f"{DISK_D},ioeventfd=maybe", "Parameter 'ioeventfd' expects 'on' or 'off'"),
-        (f"{DISK_D},page-per-vq=on", "page-per-vq: no such option"),
+        (f"{DISK_D},page-per-vq=on", "page-per-vq=on is given; here it is always off"),
         ("-device virtio-scsi-pci,share-rw=on", "share-rw: no such option"),
     ],
 )
