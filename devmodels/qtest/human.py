@@ -157,6 +157,15 @@ class HumanMonitor:
         await commands(self._world)["block_set_io_throttle"](self._world, given)
         return ""
 
+    # --- going elsewhere
+
+    async def migrate(self, words: Words) -> str:
+        """`migrate URI`: nobody waits for its end here, asked for (-d) or not."""
+        await self.qmp(
+            "migrate", uri=words["uri"], blk="-b" in words, inc="-i" in words, resume="-r" in words
+        )
+        return "" if "-d" in words else DETACHED
+
     def _drive(self, words: Words) -> str:
         """A drive by its own name, not by its device's."""
         name = words["device"]
@@ -254,6 +263,12 @@ COMMANDS: Table = {
     ),
     "help|?": HumanCommand(_M.help, "command:S?", "[cmd]", "what there is, or what a command takes"),
     "info": HumanCommand(_M.info, "", "[subcommand]", "what the machine is and does"),
+    "migrate": HumanCommand(
+        _M.migrate,
+        "-d -b -i -r uri:s",
+        "[-d] [-b] [-i] [-r] uri",
+        "hand the machine over to one that waits at unix:PATH (-d: without a word that nobody waits for its end)",
+    ),
     "quit|q": HumanCommand(_does("quit"), "", "", "end the program"),
     "stop|s": HumanCommand(_does("stop"), "", "", "let the machine stand still"),
     "system_powerdown": HumanCommand(_does("system_powerdown"), "", "", "press the machine's power button"),
@@ -273,12 +288,16 @@ INFO: Table = {
     ),
     "chardev": HumanCommand(_tells("query-chardev", humaninfo.chardevs), "", "", "connections"),
     "iothreads": HumanCommand(_tells("query-iothreads", humaninfo.iothreads), "", "", "threads of devices"),
+    "migrate": HumanCommand(
+        _tells("query-migrate", humaninfo.migrate), "", "", "how far handing the machine over is"
+    ),
     "name": HumanCommand(_M.info_name, "", "", "the machine's name"),
     "pci": HumanCommand(_tells("query-pci", humaninfo.pci), "", "", "functions on the PCI buses"),
     "qtree": HumanCommand(_M.info_qtree, "", "", "buses and devices"),
     "status": HumanCommand(_tells("query-status", humaninfo.status), "", "", "whether the machine runs"),
     "version": HumanCommand(_M.info_version, "", "", "the version of QEMU that this stands in for"),
 }
+DETACHED = "terminal does not allow synchronous migration, continuing detached\n"
 QEMU_IO = '[-d] [device] "[command]"', "do a command of qemu-io's on a drive or node (-d: on a device)"
 
 

@@ -28,6 +28,16 @@ STATS = (
     "idle_time_ns",
 )
 assert set(STATS) <= set(BlockDeviceStats.__struct_fields__)
+MIGRATION = """\
+globals:
+store-global-state: on
+only-migratable: off
+send-configuration: on
+send-section-footer: on
+decompress-error-check: on
+clear-bitmap-shift: 18
+"""
+"""QEMU's settings as they are at first; nothing here depends on them."""
 UNITS = ("", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei")
 
 
@@ -174,3 +184,12 @@ def _region(told: Any) -> str:
     kind = "64" if told["mem_type_64"] else "32"
     prefetch = " prefetchable" if told["prefetch"] else ""
     return f"{bar}{kind} bit{prefetch} memory at 0x{address:08x} [0x{last:08x}].\n"
+
+
+def migrate(told: Any) -> str:
+    """`info migrate`: the state, if there was one, and why it failed."""
+    if "status" not in told:
+        return MIGRATION
+    why = f" ({told['error-desc']})" if "error-desc" in told else ""
+    total = "total time: 0 ms\n" if told["status"] == "failed" else ""
+    return f"{MIGRATION}Migration status: {told['status']}{why}\n{total}"

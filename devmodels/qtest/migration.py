@@ -174,12 +174,17 @@ class Migration:
         from devmodels.monitor.machine import stop
         from devmodels.snapshot import save_snapshot
 
-        path = _path(arguments.uri)
         state = self._assembly.run_state
-        if state.reason == WAITING and not state.running:
-            raise CommandError("Guest is waiting for an incoming migration")
         if self._going is not None:
             raise CommandError("There's a migration process in progress")
+        if arguments.resume:
+            raise CommandError("Cannot resume if there is no paused migration")
+        if state.reason == WAITING and not state.running:
+            raise CommandError("Guest is waiting for an incoming migration")
+        path = _path(arguments.uri)
+        if path is None:
+            self._status, self._error = "failed", None
+            raise CommandError("Parameter 'uri' expects a valid migration protocol")
         self._going = socket.socket(socket.AF_UNIX)
         self._going.settimeout(TIMEOUT)
         try:
@@ -263,7 +268,10 @@ class Migration:
     def listen(self, uri: str) -> None:
         """Take one connection at `uri`."""
         try:
-            self._path = _path(uri)
+            path = _path(uri)
+            if path is None:
+                raise CommandError(f"unknown migration protocol: {uri}")
+            self._path = path
             with suppress(FileNotFoundError):
                 # As QEMU does, whatever is there.
                 os.unlink(self._path)
@@ -336,8 +344,7 @@ class Migration:
             self._went("the machine has ended")
 
 
-def _path(uri: str) -> str:
+def _path(uri: str) -> str | None:
+    """The path of unix:PATH; None where it is nothing such."""
     kind, _, path = uri.partition(":")
-    if kind != "unix" or not path:
-        raise CommandError(f"unknown migration protocol: {uri}")
-    return path
+    return path if kind == "unix" and path else None

@@ -210,6 +210,13 @@ COMMANDS: Commands = [
     ("migrate", {"uri": "unix:/nonexistent"}),
     ("query-migrate", {}),
     ("query-status", {}),
+    ("migrate", {"uri": "nonsense"}),
+    ("query-migrate", {}),
+    human("info migrate"),
+    human("migrate"),
+    human("migrate -x unix:/a"),
+    human("migrate -r unix:/a"),
+    human("migrate nonsense"),
 ]
 
 

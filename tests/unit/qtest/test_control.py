@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -173,3 +174,40 @@ def test_commands_of_jobs_and_bitmaps_are_not_there_and_no_job_runs() -> None:
         assert {"block-stream", "block-dirty-bitmap-add", "job-cancel", "transaction"} <= set(missing)
         assert set(missing).isdisjoint(table(ask.world))
         assert (ask("query-jobs"), ask("query-block-jobs")) == ([], [])
+
+
+@contextmanager
+def listening(path: Path) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX) as end:
+        end.bind(str(path))
+        end.listen()
+        yield end
+
+
+def test_the_human_monitor_hands_the_machine_over_and_says_how_far_it_is(tmp_path: Path) -> None:
+    detached = "terminal does not allow synchronous migration, continuing detached\n"
+    with monitor("pc", "") as ask:
+        first = _human(ask, "info migrate")
+        assert first.startswith("globals:\nstore-global-state: on\n")
+        assert first.endswith("clear-bitmap-shift: 18\n")
+        expected = 'migrate: string expected\nTry "help migrate" for more information\n'
+        assert _human(ask, "migrate") == expected
+        assert _human(ask, "migrate -d -x unix:/a").startswith("migrate: unsupported option -x\n")
+        refused = "Error: Parameter 'uri' expects a valid migration protocol\n"
+        assert _human(ask, "migrate nonsense") == refused
+        assert _human(ask, "info migrate") == f"{first}Migration status: failed\ntotal time: 0 ms\n"
+        assert _human(ask, "migrate -r unix:/a") == "Error: Cannot resume if there is no paused migration\n"
+        assert _human(ask, "migrate unix:/nonexistent") == detached
+        assert _human(ask, "migrate -d unix:/nonexistent") == ""
+        why = "Failed to connect to '/nonexistent': No such file or directory"
+        assert _human(ask, "info migrate") == f"{first}Migration status: failed ({why})\ntotal time: 0 ms\n"
+        with listening(tmp_path / "there") as there:
+            _human(ask, f"migrate -d unix:{tmp_path}/there")
+            other, _ = there.accept()
+            assert _human(ask, "info migrate") == f"{first}Migration status: active\n"
+            other.recv(1 << 20)
+            other.sendall(b"\0")
+            ask("query-status")
+            ask.board.context.run_until_idle()
+            assert _human(ask, "info migrate") == f"{first}Migration status: completed\n"
+            other.close()
