@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import logging
 import signal
-import tracemalloc
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 from fuzz.target import Run
+from tests.doorbells import measured
 
 SECONDS = 10.0
 """Of processor time in the process; executions take milliseconds."""
@@ -79,12 +79,9 @@ def _bounded_time(seconds: float) -> Iterator[None]:
 
 @contextmanager
 def _bounded_memory(most: int) -> Iterator[None]:
-    tracemalloc.start()
-    try:
+    with measured() as peak_so_far:
         yield
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+        peak = peak_so_far()
     if peak > most:
         raise Excessive(f"{peak >> 20} MiB were allocated")
 

@@ -18,6 +18,7 @@ from fuzz.ring.ledger import SECTOR, Ledger
 from fuzz.ring.oracles import Bounded, Entered, Shadow, Written
 from fuzz.ring.transports import Over, Transport, carry
 from guestsim.drivers.layouts import LEGACY_PAGE
+from tests.doorbells import CountedMemory
 from tests.unit.virtio.arena import Arena
 from tests.unit.virtio.dut import DRIVER_OK, NEEDS_RESET
 from tests.unit.virtio.model import (
@@ -31,7 +32,7 @@ from tests.unit.virtio.model import (
     Vector,
 )
 from tests.unit.virtio.packed_model import PackedDriverRing
-from tests.unit.virtio.plain import Block, Kind, PlainMemory, guest_memory
+from tests.unit.virtio.plain import Block, Kind, PlainMemory, regions
 
 MEMORY = 0x1_0000
 STAGE = 0xE000
@@ -42,6 +43,9 @@ TABLE = 0xF000
 MESSAGE = 0xF800
 RING, RING_STEP = 0x10_0000, 2 * LEGACY_PAGE
 MOST_QUEUES = 4
+ACCESSES_OF_ONE = 4 * 16 + 16
+"""What a buffer is worth: each of at most 16 elements is fetched, read as part of a table, mapped, and read or written
+besides; the ring is looked at and written."""
 RINGS = RING_STEP * MOST_QUEUES
 QUEUE_SIZE = 16
 SECTORS = 64
@@ -91,6 +95,8 @@ class RingBench(Arena):
     """A device with a disk of 64 sectors behind queues of 16 entries, by default with all that it offers."""
 
     stage: ClassVar[int] = STAGE
+    piece: ClassVar[int] = 0
+    """How much of its disk the device works at a time, where that is more than memory for a request."""
 
     def __init__(
         self,
@@ -107,14 +113,15 @@ class RingBench(Arena):
         half = MEMORY // 2
         blocks = [Block(RING, bytearray(RINGS)), Block(0, bytearray(half)), Block(half, bytearray(half))]
         self.plain = PlainMemory(blocks)
-        memory = guest_memory(self.plain, kind)
+        memory = CountedMemory(*regions(self.plain, kind))
         self.context = IoContext.virtual()
         self.run_state = RunState()
         self.disk = FuzzedDisk(self.context, SECTORS * SECTOR)
         self.disks = [self.disk]
         self.write_cache = write_cache
         self.device = self.make(memory)
-        self.bounded = Bounded(self.device, self.context)
+        worth = ACCESSES_OF_ONE, MEMORY + self.piece
+        self.bounded = Bounded(self.device, self.context, memory, worth)
         self.entered = Entered(self.device, "kick", "handle", "write_status", "enable_queue", "reset_queue")
         self.messages = 0
         self.transport: Transport = carry(self.device, over, self._message)
@@ -247,7 +254,8 @@ class RingBench(Arena):
         driver.expose()
         self.bounded.made_available(queue, len(driver.out) - before)
         self.shadow.driver_wrote()
-        self.transport.kick(queue, driver.notification if driver.has(NOTIFICATION_DATA) else -1)
+        with self.bounded.doorbell():
+            self.transport.kick(queue, driver.notification if driver.has(NOTIFICATION_DATA) else -1)
         self.settle()
 
     def settle(self) -> None:

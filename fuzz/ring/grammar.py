@@ -81,7 +81,8 @@ def _misdeed(bench: RingBench, choices: Choices) -> None:
     edit.do(driver, TABLE, choices.randint)  # type: ignore[arg-type]
     bench.bounded.made_available(queue, driver.size)
     bench.shadow.driver_wrote()
-    bench.transport.kick(queue, 0)
+    with bench.bounded.doorbell():
+        bench.transport.kick(queue, 0)
     bench.settle()
 
 
@@ -96,7 +97,8 @@ def _register(bench: RingBench, choices: Choices) -> None:
         bench.bounded.made_available(queue, driver.size)
     bench.scribbles.append((0, 0x1_0000))
     bench.ledger.begun(range(SECTORS))
-    bench.transport.set(name, choices.choice(VALUES))
+    with bench.bounded.doorbell():
+        bench.transport.set(name, choices.choice(VALUES))
     bench.settle()
 
 

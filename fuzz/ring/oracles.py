@@ -3,7 +3,8 @@
     Shadow        nothing is written outside writable buffers, the rings' device parts and what else was allowed
     Written       the first `used.len` bytes of a buffer were written, and all of them
     Entered       no handler of the device is entered again while it is at work
-    Bounded       a doorbell takes no buffer that was not made available, and ends
+    Bounded       a doorbell takes no buffer that was not made available, accesses memory and allocates as much as its
+                  buffers are worth, and ends
 
 What a driver may rely on of its disk is `ledger`'s.
 That a head comes back once, and none that is not out, the driver's models look at (`collect`).
@@ -12,19 +13,26 @@ That a head comes back once, and none that is not out, the driver's models look 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from devmodels.iocontext import IoContext
 from devmodels.memory import GuestMemory
 from devmodels.virtio.device import VirtioDevice
 from devmodels.virtio.queue import VirtQueue
-from devmodels.virtio.ring import Chain
+from devmodels.virtio.ring import COMMON_CHAIN_LIMIT, Chain
+from tests.doorbells import UNLIMITED, CountedMemory, allocates
 from tests.unit.virtio.model import Vector
 from tests.unit.virtio.plain import PlainMemory
 
 TURNS = 2000
 """Of the context for one doorbell: a request takes a few."""
+ACCESSES = 2 * COMMON_CHAIN_LIMIT + 64
+"""To guest memory for one doorbell: one chain of what no driver has given may be as long as devices let chains be (each
+descriptor is fetched, and its element mapped)."""
+ALLOCATED = 256 << 10
+"""Bytes for one doorbell: the lists of such a chain, and what an event or a report takes."""
 
 
 class Shadow:
@@ -104,10 +112,15 @@ class Entered:
 
 
 class Bounded:
-    """How many buffers the device takes, and how many turns it goes on for."""
+    """How many buffers the device takes, how often it accesses memory, how much it allocates, how long it goes on."""
 
-    def __init__(self, device: VirtioDevice, context: IoContext) -> None:
+    def __init__(
+        self, device: VirtioDevice, context: IoContext, memory: CountedMemory, worth: tuple[int, int]
+    ) -> None:
         self._context = context
+        self._accesses, self._allocated = worth
+        self._device = device
+        self._memory = memory
         self._left: Counter[int] = Counter()
         handle = device.handle
 
@@ -126,8 +139,27 @@ class Bounded:
         """The queue is new: what was not taken is lost."""
         self._left[queue] = 0
 
+    @contextmanager
+    def doorbell(self) -> Iterator[None]:
+        """What is done meanwhile, and until the device rests, is of one doorbell (or another register).
+
+        Each buffer that waits or is in flight is `worth` so many accesses and bytes.
+        """
+        waiting = sum(
+            min(self._left[queue.index], queue.size) + len(queue.in_flight) for queue in self._device.queues
+        )
+        self._memory.left = ACCESSES + self._accesses * waiting
+        with allocates(ALLOCATED + self._allocated * waiting):
+            yield
+            self._rest()
+        self._memory.left = UNLIMITED
+
     def settle(self) -> None:
         """Let the device go on until it rests."""
+        with self.doorbell():
+            pass
+
+    def _rest(self) -> None:
         for _ in range(TURNS):
             if not self._context.turn():
                 return

@@ -11,6 +11,7 @@ from devmodels.conformance import ViolationLog
 from devmodels.memory import GuestMemory
 from devmodels.scsi.disk import Disk as ScsiDisk
 from devmodels.scsi.disk import DiskOptions
+from devmodels.scsi.disk.blocks import PIECE
 from devmodels.virtio.device import VirtioDevice
 from devmodels.virtio_scsi import VirtioScsi, VirtioScsiOptions
 from fuzz.ring.bench import QUEUE_SIZE, SECTORS, RingBench, Sent, sectors
@@ -45,6 +46,8 @@ Learn = Callable[[Sent, bytes], None]
 
 class ScsiBench(RingBench):
     """A control, an event and two request queues; a second disk comes and goes."""
+
+    piece = PIECE
 
     def make(self, memory: GuestMemory) -> VirtioDevice:
         """With all that can be offered."""

@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from random import Random
 from typing import Any
 
@@ -30,8 +30,8 @@ from devmodels.ata.disk import AtaDisk
 from devmodels.ata.disk.commands import COMMANDS as DISK_COMMANDS
 from devmodels.ata.packet.commands import COMMANDS as PACKET_COMMANDS
 from devmodels.ata.table import Addressing, Command, Protocol
-from devmodels.memory import GuestMemory
 from devmodels.memoryregions import BouncedRegion, SharedRegion
+from tests.doorbells import UNLIMITED, CountedMemory, allocates
 from tests.unit.ata.promises import Promises
 
 Step = tuple[Any, ...]
@@ -49,6 +49,12 @@ COUNTS = (0, 1, 1, 2, 3, 8, 8, 16, 33, 255, 256, 0xFFFF)
 BYTES = (0, 1, 2, 3, 5, 6, 7, 0x10, 0x20, 0x42, 0x44, 0x55, 0x7F, 0x80, 0xAA, 0xFE, 0xFF)
 POLLS = 10_000
 """How often a driver looks at most whether a device has stopped."""
+ACCESSES, OF_COMMAND = 32 * 16, 2 * 256
+"""To guest memory for one step: 32 slots' headers, FISes and packets, and for each command that a device is given the
+regions of its table: an HBA reads 256 at a time, and so many are enough for any command here, and are mapped."""
+ALLOCATED = 4 << 20
+"""Bytes for one step: the 1 MiB of a medium that a command works on at a time, and copies of memory (256 KiB) in which
+several regions lie on one another."""
 TRIALS = 400
 """How often fewer steps are tried."""
 SET_PASSWORD, SET_FEATURES, WRITE_UNCORRECTABLE = 0xF1, 0xEF, 0x45
@@ -113,7 +119,7 @@ class Shadow:
             SharedRegion(base, self.data) if shared else BouncedRegion(base, size, self._read, self._write)
         )
         self.region = region
-        self.memory = GuestMemory(region)
+        self.memory = CountedMemory(region)
 
     def _read(self, address: int, length: int) -> bytes:
         return bytes(self.data[address - self.base : address - self.base + length])
@@ -190,6 +196,7 @@ class Bench:
         def begun(command: AtaCommand) -> None:
             assert command not in self._begun
             self._begun.add(command)
+            self.shadow.memory.left += OF_COMMAND
             issue(command)
 
         def finished(command: AtaCommand) -> None:
@@ -200,6 +207,14 @@ class Bench:
 
         setattr(device, "issue", begun)  # noqa: B010
         setattr(device, "finish", finished)  # noqa: B010
+
+    @contextmanager
+    def doorbell(self) -> Iterator[None]:
+        """What is done meanwhile is one step, and what commands do by then that a device has been given in it."""
+        self.shadow.memory.left = ACCESSES
+        with allocates(ALLOCATED):
+            yield
+        self.shadow.memory.left = UNLIMITED
 
     def settle(self) -> None:
         """Until nothing happens any more."""
@@ -310,8 +325,10 @@ class Bench:
         """One example."""
         steps, how = example
         for step in steps:
-            self.do(step)
-        self.begin_anew(how)
+            with self.doorbell():
+                self.do(step)
+        with self.doorbell():
+            self.begin_anew(how)
         self.at_rest()
 
 

@@ -21,6 +21,8 @@ from devmodels.ata.disk import AtaDisk
 from devmodels.ata.disk.medium import MediumTransfer
 from devmodels.blockbackend import BlockBackend, Flags
 from devmodels.ide_cdrom.busmaster import BusMaster
+from devmodels.memory import GuestMemory
+from fuzz.watch import watched
 from tests.unit.ahci import hostility as ahci
 from tests.unit.ata.hostility import BACKENDS, Generate, Make, Runner, Step
 from tests.unit.ide_cdrom import hostility as ide
@@ -166,6 +168,62 @@ def counts_a_sector_more(put: pytest.MonkeyPatch) -> None:
         command.moved -= 512
 
     put.setattr(Delivery, "_count", more)
+
+
+def reads_regions_again_and_again(put: pytest.MonkeyPatch) -> None:
+    """Of a command's table, the first one."""
+
+    def again(memory: GuestMemory, table: int, entries: int, wanted: int) -> prdt.Regions:
+        for _ in range(2000):
+            memory.read(table, 8)
+        return prdt.walk(memory, table, entries, wanted)
+
+    put.setattr(delivery, "walk", again)
+    read = BusMaster._read_entry
+
+    def entry(master: BusMaster) -> bytes:
+        return [read(master) for _ in range(2000)][-1]
+
+    put.setattr(BusMaster, "_read_entry", entry)
+
+
+def allocates_as_much_as_regions_may_have(put: pytest.MonkeyPatch) -> None:
+    def whole(memory: GuestMemory, *more: int) -> prdt.Regions:
+        bytes(8 << 20)
+        return prdt.walk(memory, *more)
+
+    put.setattr(delivery, "walk", whole)
+    read = BusMaster._read_entry
+
+    def entry(master: BusMaster) -> bytes:
+        bytes(8 << 20)
+        return read(master)
+
+    put.setattr(BusMaster, "_read_entry", entry)
+
+
+@pytest.mark.parametrize("kind", ["ahci-disk", "ide-disk"])
+@pytest.mark.parametrize(
+    ("defect", "complaint"),
+    [
+        (reads_regions_again_and_again, "accessed more often than the doorbell is worth"),
+        (allocates_as_much_as_regions_may_have, "bytes were allocated for one doorbell"),
+    ],
+)
+def test_what_a_command_costs_too_much_is_seen(
+    kind: str,
+    defect: Callable[[pytest.MonkeyPatch], None],
+    complaint: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    steps = HBA_READ if kind == "ahci-disk" else CHANNEL_READ
+    with ExitStack() as stack:
+        bench = KINDS[kind][0](stack, "memory", Counter())
+        bench.play((steps, "srst"))
+        defect(monkeypatch)
+        with pytest.raises(AssertionError) as found:
+            watched(lambda _: bench.play((steps, "srst")))(b"")
+        assert complaint in f"{found.value} {found.value.__cause__}"
 
 
 def begins_anew_often(kind: str) -> None:

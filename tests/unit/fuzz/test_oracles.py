@@ -13,6 +13,7 @@ from devmodels.virtio import suspension
 from devmodels.virtio.constants import Status
 from devmodels.virtio.queue import VirtQueue
 from devmodels.virtio.ring import Chain
+from devmodels.virtio.split import SplitRing
 from devmodels.virtio_blk import VirtioBlk
 from fuzz.ring.bench import TABLE
 from fuzz.ring.blk import BlkBench
@@ -20,7 +21,7 @@ from fuzz.ring.ledger import SECTOR
 from fuzz.ring.transports import Over
 from fuzz.targets import TARGETS
 from fuzz.watch import watched
-from tests.defects import Defect, Put, Used, before, finishes, given
+from tests.defects import Defect, Put, Used, after, before, finishes, given
 from tests.unit.fuzz.defects import (
     PLAIN,
     forgets_to_flush,
@@ -29,7 +30,8 @@ from tests.unit.fuzz.defects import (
     writes_another_sector,
 )
 from tests.unit.virtio.blkrig import FLUSH, IN, OUT, header
-from tests.unit.virtio.model import Form
+from tests.unit.virtio.hostile import loop_of_one
+from tests.unit.virtio.model import DriverRing, Form
 from tests.unit.virtio.plain import Kind
 
 DATA = bytes(range(256)) * 2
@@ -107,6 +109,21 @@ def only_what_is_known(queue: VirtQueue, used: Used) -> Used:
     return [each for each in used if each[0].head in queue.in_flight]
 
 
+def looks_at_memory_again_and_again(put: Put) -> None:
+    def first(device: VirtioBlk, _queue: object, chains: Sequence[Chain]) -> None:
+        for _ in range(4000):
+            device.memory.read(chains[0].readable[0][0], 16)
+
+    before(put, VirtioBlk, "handle", first)
+
+
+def allocates_far_more_than_it_needs(put: Put) -> None:
+    def first(*_: object) -> None:
+        bytes(1 << 20)
+
+    before(put, VirtioBlk, "handle", first)
+
+
 def clears_before_it_cancels(put: Put) -> None:
     """CVE-2023-5088: what runs is forgotten, and goes on."""
     before(put, VirtioBlk, "reset", lambda device: device.queues[0].in_flight.clear())
@@ -127,6 +144,8 @@ DEFECTS: dict[Defect, str] = {
     enters_itself: "kick was entered within kick",
     takes_too_many: "more buffers were taken than were made available",
     never_rests: "does not rest",
+    looks_at_memory_again_and_again: "accessed more often than the doorbell is worth",
+    allocates_far_more_than_it_needs: "bytes were allocated for one doorbell",
     clears_before_it_cancels: "went on after the reset",
     stays_wedged: "does not answer after a reset",
     forgets_to_flush: "was acknowledged as stable and is not",
@@ -198,6 +217,26 @@ def test_a_defect_is_caught(defect: Defect, monkeypatch: Put) -> None:
     with pytest.raises(AssertionError) as found:
         watched(lambda _: story(BlkBench(Over.MMIO, kind=Kind.SHARED, without=PLAIN)))(b"")
     assert re.search(DEFECTS[defect], f"{found.value} {found.value.__cause__}")
+
+
+def a_loop(bench: BlkBench) -> None:
+    """Of one descriptor, which the driver has written."""
+    bench.lost = True
+    driver = bench.drivers[0]
+    assert isinstance(driver, DriverRing)
+    driver.move_idx(loop_of_one(driver, TABLE, lambda low, _: low))
+    bench.bounded.made_available(0, 1)
+    bench.shadow.driver_wrote()
+    with bench.bounded.doorbell():
+        bench.transport.kick(0, 0)
+
+
+def test_a_walk_of_descriptors_that_is_too_long_is_caught(monkeypatch: Put) -> None:
+    a_loop(BlkBench(Over.MMIO, kind=Kind.SHARED, without=PLAIN))
+    after(monkeypatch, SplitRing, "attach", lambda ring: setattr(ring, "_steps", range(1, 8192)))
+    with pytest.raises(AssertionError) as found:
+        watched(lambda _: a_loop(BlkBench(Over.MMIO, kind=Kind.SHARED, without=PLAIN)))(b"")
+    assert "accessed more often than the doorbell is worth" in f"{found.value} {found.value.__cause__}"
 
 
 @pytest.mark.parametrize("packed", [True, False], ids=["packed", "split"])
