@@ -256,6 +256,9 @@ def test_a_reset_clears_events_and_queues(rig: Rig) -> None:
     disk = rig.disk
     disk.start()
     disk.request(0, 0, room=512)
+    rig.assembly.context.run(rig.assembly.backends["d0"].resize(2 << 20))
+    rig.machine.run_until_idle()
+    assert disk.get(0x060) == 3, "a used buffer and a change of the configuration"
     disk.set(0x070, 0)
     assert (disk.get(0x070), disk.get(0x060)) == (0, 0)
     assert disk.get(0x044 if disk.version == 2 else 0x040) == 0

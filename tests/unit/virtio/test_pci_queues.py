@@ -66,10 +66,16 @@ def test_only_1_can_be_written_to_queue_reset(value: int) -> None:
 def test_each_queue_has_its_own_place_to_notify() -> None:
     r = mapped(num_queues=4)
     r.negotiate()
+    places = []
+    for queue in range(4):
+        r.set("queue_select", queue)
+        places.append(r.get("queue_notify_off"))
+    assert len(set(places)) == 4
     r.set_queue(3)
     r.go()
     r.expose()
-    r.notify(3)
+    multiplier = r.config_read(r.capability(NOTIFY).at + 16, 4)
+    r.machine.write(r.where[NOTIFY] + places[3] * multiplier, 2, 3)
     assert r.used() == 1
     assert r.clauses() == []
 

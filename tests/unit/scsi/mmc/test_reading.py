@@ -94,9 +94,14 @@ def test_a_file_of_an_iso_image_is_where_its_directory_says(
 def test_blocks_that_are_not_there(cd: DriveWorld) -> None:
     answer = cd.first.do(read_10(BLOCKS - 1, 2), room=2 * BLOCK)
     assert ((answer.key, answer.code), answer.information) == (OUT_OF_RANGE, BLOCKS)
-    for cdb in (read_12(0xFFFF_FFFF, 2), read_cd(BLOCKS, 1), struct.pack(">BxI4x", 0x2B, BLOCKS)):
+    for cdb, lba in (
+        (read_10(BLOCKS + 3, 1), BLOCKS + 3),
+        (read_12(0xFFFF_FFFF, 2), 0xFFFF_FFFF),
+        (read_cd(BLOCKS, 1), BLOCKS),
+        (struct.pack(">BxI4x", 0x2B, BLOCKS + 1), BLOCKS + 1),
+    ):
         answer = cd.first.do(cdb, room=BLOCK)
-        assert (answer.key, answer.code) == OUT_OF_RANGE
+        assert ((answer.key, answer.code), answer.information) == (OUT_OF_RANGE, lba)
     # What is before the disc's first block is not read, either.
     assert cd.first.do(read_cd(0xFFFF_FF6A, 1), room=RAW).code == 0x2100
     assert cd.first.do(struct.pack(">BxI4x", 0x2B, BLOCKS - 1)).status is GOOD
