@@ -55,6 +55,18 @@ def test_the_interrupt_is_that_of_the_selected_device_and_may_be_held_back() -> 
         assert machine.channel.level
 
 
+def test_a_software_reset_keeps_both_devices_busy_as_long_as_it_stands() -> None:
+    """§5.7: SRST"""
+    with IdeMachine() as machine:
+        machine.ide.set_control(Control.SRST)
+        settle(machine)
+        assert machine.ide.alternate_status == 0x80
+        assert [unit.status for unit in machine.channel.places] == [0x80, 0x80]
+        machine.ide.set_control(0)
+        settle(machine)
+        assert not machine.ide.alternate_status & 0x80
+
+
 def test_device_0_is_selected_at_power_on() -> None:
     """§9.1"""
     with IdeMachine(only="disk", probed=False) as machine:

@@ -73,11 +73,22 @@ def test_of_two_at_once_one_wins() -> None:
     world.close()
 
 
+def test_an_orwrite_loses_nothing_that_is_written_meanwhile() -> None:
+    world = SlowWorld()
+    world.first.send(orwrite(0, 1), out=b"\x08" * 512)
+    late = world.second.send("2a 00 00 00 00 00 00 00 01 00", out=b"w" * 512)
+    world.watched.held = False
+    world.release()
+    assert late.status is GOOD
+    assert read(world, 0, 1) == b"w" * 512
+    world.close()
+
+
 def test_bits_are_set(world: World) -> None:
     world.first.good("2a 00 00 00 00 00 00 00 02 00", out=b"\xa0" * 1024)
     answer = world.first.do(orwrite(0, 2), out=b"\x05" * 512 + b"\xff" * 512)
     assert (answer.status, answer.task.received) == (GOOD, 1024)
-    assert read(world, 0, 2) == b"\xa5" * 512 + b"\xff" * 512
+    assert read(world, 0, 3) == b"\xa5" * 512 + b"\xff" * 512 + bytes(512)
     assert world.first.do(orwrite(0, 2), out=b"\x10" * 700).task.received == 512
     assert read(world, 0, 2) == b"\xb5" * 512 + b"\xff" * 512
     assert world.first.do(orwrite(0, 0)).status is GOOD
@@ -87,6 +98,22 @@ def test_an_atomic_write(world: World) -> None:
     assert world.first.do(atomic(0, 2), out=b"a" * 1024).status is GOOD
     assert read(world, 0, 2) == b"a" * 1024
     assert world.first.do(atomic(0, 0)).status is GOOD
+
+
+@pytest.mark.parametrize("begun", ["write", "read"])
+def test_nobody_reads_half_of_an_atomic_write(begun: str) -> None:
+    """The one that comes second waits until the first is over."""
+    world = SlowWorld()
+    commands = {"write": lambda: world.first.send(atomic(0, 2), out=b"a" * 1024)}
+    commands["read"] = lambda: world.second.send("28 00 00 00 00 00 00 00 02 00", room=1024)
+    answers = {begun: commands.pop(begun)()}
+    answers |= {name: command() for name, command in commands.items()}
+    assert len(world.watched.waiting) == 1
+    world.watched.held = False
+    world.release()
+    assert answers["write"].status is GOOD
+    assert answers["read"].data == (b"a" * 1024 if begun == "write" else bytes(1024))
+    world.close()
 
 
 @pytest.mark.parametrize(
@@ -118,4 +145,28 @@ def test_ranges_protection_and_write_protection(
     protected = bytearray(cdb(0, 1))
     protected[1] = 0x20
     assert do(world, bytes(protected)).field == (1, 5)
-    assert do(make(read_only=True), cdb(0, 1)).key == 7
+    # Though nothing would be written, as the first half is not what is there.
+    answer = make(read_only=True).first.do(cdb(0, 1), out=b"x" * (1024 if cdb is compare else 512))
+    assert (answer.key, answer.code) == (7, 0x2700)
+
+
+@pytest.mark.parametrize("cdb", [compare, orwrite, atomic])
+@pytest.mark.parametrize(("lba", "first"), [(BLOCKS - 1, BLOCKS), (BLOCKS + 3, BLOCKS + 3)])
+def test_ranges_name_the_first_block_that_is_not_there(
+    world: World, cdb: Callable[[int, int], bytes], lba: int, first: int
+) -> None:
+    answer = world.first.do(cdb(lba, 2), out=bytes(1024 if cdb is compare else 0) + b"x" * 1024)
+    assert (answer.code, answer.information) == (0x2100, first)
+    assert read(world, BLOCKS - 1, 1) == bytes(512)
+    assert [each.clause for each in world.violations.recent] == ["SBC-4 §4.5"]
+
+
+@pytest.mark.parametrize(("cdb", "field"), [(compare, 13), (orwrite, 10), (atomic, 12)])
+def test_more_blocks_than_one_command_may_move(
+    make: Callable[..., World], cdb: Callable[[int, int], bytes], field: int
+) -> None:
+    world = make(max_io_size=8 * 512)
+    size = 1024 if cdb is compare else 512
+    assert world.first.do(cdb(0, 8), out=bytes(8 * size)).status is GOOD
+    answer = world.first.do(cdb(0, 9), out=bytes(9 * size))
+    assert (answer.code, answer.field) == (0x2400, (field, None))

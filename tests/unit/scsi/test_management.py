@@ -118,6 +118,7 @@ def test_asking_for_tasks(world: SlowWorld) -> None:
     assert world.first.manage(Function.QUERY_ASYNC_EVENT) == [Response.COMPLETE]
     world.first.manage(Function.I_T_NEXUS_RESET)
     assert world.first.manage(Function.QUERY_ASYNC_EVENT) == [Response.SUCCEEDED]
+    assert world.second.manage(Function.QUERY_ASYNC_EVENT) == [Response.COMPLETE]
 
 
 def test_there_is_no_aca_to_clear(world: SlowWorld) -> None:

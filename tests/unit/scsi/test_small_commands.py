@@ -206,6 +206,11 @@ def test_what_is_used_and_what_is_left(make: Callable[..., World]) -> None:
     found = parameters(log(world, 0x0C))
     assert struct.unpack(">IBxxx", found[1]) == (5, 1)
     assert struct.unpack(">IBxxx", found[2]) == (3, 1)
+    # A part of a set is used, and not left.
+    world.first.good(struct.pack(">BBIBHB", 0x2A, 0, 6 << 11, 0, 1, 0), out=b"x" * 512)
+    found = parameters(log(world, 0x0C))
+    assert struct.unpack(">IBxxx", found[1]) == (4, 1)
+    assert struct.unpack(">IBxxx", found[2]) == (4, 1)
 
 
 def test_a_threshold_that_is_crossed_is_told_once(make: Callable[..., World]) -> None:

@@ -75,6 +75,22 @@ def test_more_than_the_limit(make: Callable[..., World]) -> None:
     assert (answer.code, answer.field) == (0x2600, (32, None))
 
 
+def test_more_descriptors_than_the_limit(world: World) -> None:
+    assert unmap(world, *[(0, 1)] * 256).status is GOOD
+    answer = unmap(world, *[(0, 1)] * 257)
+    assert (answer.code, answer.field) == (0x2600, (2, None))
+
+
+@pytest.mark.parametrize(
+    ("lba", "blocks", "first"), [(0, BLOCKS + 1, BLOCKS), (BLOCKS, 1, BLOCKS), (BLOCKS + 3, 1, BLOCKS + 3)]
+)
+def test_ranges_name_the_first_block_that_is_not_there(
+    world: World, lba: int, blocks: int, first: int
+) -> None:
+    answer = unmap(world, (0, 1), (lba, blocks))
+    assert (answer.code, answer.information) == (0x2100, first)
+
+
 def test_lists_that_are_cut_off(world: World) -> None:
     assert unmap(world, (0, 1), cut=1).code == 0x1A00
     assert unmap(world, cut=1).code == 0x1A00
@@ -86,8 +102,14 @@ def test_anchoring_is_refused(world: World) -> None:
 
 
 def test_on_a_write_protected_disk(make: Callable[..., World]) -> None:
-    world = make(read_only=True)
-    assert unmap(world, (0, 1)).key == 7
+    assert unmap(make(read_only=True), (0, 1)).key == 7
+    world = make()
+    write(world, 0, 1)
+    control = bytes(4) + bytes.fromhex("0a 0a 00 10 08") + bytes(7)
+    world.first.good("15 10 00 00 10 00", out=control)
+    answer = unmap(world, (0, 1))
+    assert (answer.key, answer.code) == (7, 0x2702)
+    assert read(world, 0, 1) == b"m" * 512
 
 
 def test_the_status_of_blocks(world: World) -> None:
@@ -111,9 +133,9 @@ def test_as_much_as_there_is_room_for(world: World) -> None:
 
 
 def test_a_status_beyond_the_end(world: World) -> None:
-    for lba in (BLOCKS, 2**64 - 1):
+    for lba, told in ((BLOCKS, BLOCKS), (BLOCKS + 3, BLOCKS + 3), (2**64 - 1, None)):
         answer = world.first.do(struct.pack(">BBQIBB", 0x9E, 0x12, lba, 24, 0, 0), room=24)
-        assert answer.code == 0x2100
+        assert (answer.code, answer.information) == (0x2100, told)
 
 
 def test_without_thin_provisioning_everything_is_mapped(make: Callable[..., World]) -> None:
