@@ -89,6 +89,7 @@ def test_beyond_the_end(world: World) -> None:
         answer = world.first.do(sixteen(lba, 2), out=b"x" * 512)
         assert (answer.code, answer.information) == (0x2100, told)
     assert read(world, BLOCKS - 1, 1) == bytes(512)
+    assert [each.clause for each in world.violations.recent] == ["SBC-4 §4.5"] * 3
 
 
 def test_a_long_pattern_goes_piece_by_piece_and_can_be_aborted() -> None:
