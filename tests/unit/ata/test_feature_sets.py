@@ -77,9 +77,10 @@ def test_the_log_of_identify_data_holds_identify_data() -> None:
 
 def test_the_ncq_error_log_names_the_command_and_frees_the_queue() -> None:
     with Host() as host:
-        host.do(0x60, features=1, lba=5000, count=7 << 3, tag=7)
+        host.do(0x60, features=1, lba=0x1234_5678_9ABC, count=7 << 3, tag=7)
         page = host.do(0x2F, lba=0x10, count=1).data
         assert (page[0], page[2], page[3]) == (7, FAILED, Error.IDNF)
+        assert page[4:7] + page[8:11] == 0x1234_5678_9ABC.to_bytes(6, "little")
         assert sum(page) & 0xFF == 0
         assert host.do(0x60, features=1, count=7 << 3, tag=7).status == OK
 
