@@ -41,6 +41,7 @@ def test_an_error_is_told_by_tfes_alone() -> None:
         w.command(ata.AtaCommand(0xFF))
         assert w.status == PortIs.TFES
         assert received(w)[:4] == bytes((0x34, 0x40, FAILED, 0x04))
+        assert w.port.read(PortReg.TFD) == 0x04 << 8 | FAILED
 
 
 def test_an_error_of_a_queued_command_is_told_by_tfes_alone() -> None:

@@ -330,6 +330,13 @@ def test_byte_count_limits_are_kept(limit: int, blocks: list[int]) -> None:
         assert reply.data == block(0) + block(1)
 
 
+def test_byte_count_limits_are_kept_for_other_data_than_blocks() -> None:
+    with IdeMachine() as machine:
+        ready(machine)
+        reply = machine.run(machine.ide.packet(1, bytes((0x12, 0, 0, 0, 96)), limit=41))
+        assert (reply.blocks, len(reply.data)) == ([40, 40, 16], 96)
+
+
 def test_an_odd_number_of_bytes_is_one_block() -> None:
     with IdeMachine() as machine:
         ready(machine)

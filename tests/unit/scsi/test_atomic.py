@@ -77,6 +77,7 @@ def test_an_orwrite_loses_nothing_that_is_written_meanwhile() -> None:
     world = SlowWorld()
     world.first.send(orwrite(0, 1), out=b"\x08" * 512)
     late = world.second.send("2a 00 00 00 00 00 00 00 01 00", out=b"w" * 512)
+    assert len(world.watched.waiting) == 1, "the write waits until the other is over"
     world.watched.held = False
     world.release()
     assert late.status is GOOD
@@ -104,10 +105,12 @@ def test_an_atomic_write(world: World) -> None:
 def test_nobody_reads_half_of_an_atomic_write(begun: str) -> None:
     """The one that comes second waits until the first is over."""
     world = SlowWorld()
-    commands = {"write": lambda: world.first.send(atomic(0, 2), out=b"a" * 1024)}
-    commands["read"] = lambda: world.second.send("28 00 00 00 00 00 00 00 02 00", room=1024)
-    answers = {begun: commands.pop(begun)()}
-    answers |= {name: command() for name, command in commands.items()}
+    answers: dict[str, Answer] = {}
+    for name in (begun, "read" if begun == "write" else "write"):
+        if name == "write":
+            answers[name] = world.first.send(atomic(0, 2), out=b"a" * 1024)
+        else:
+            answers[name] = world.second.send("28 00 00 00 00 00 00 00 02 00", room=1024)
     assert len(world.watched.waiting) == 1
     world.watched.held = False
     world.release()
@@ -148,6 +151,9 @@ def test_ranges_protection_and_write_protection(
     # Though nothing would be written, as the first half is not what is there.
     answer = make(read_only=True).first.do(cdb(0, 1), out=b"x" * (1024 if cdb is compare else 512))
     assert (answer.key, answer.code) == (7, 0x2700)
+    world.first.good("15 10 00 00 10 00", out=bytes(4) + bytes.fromhex("0a 0a 00 10 08") + bytes(7))
+    answer = do(world, cdb(0, 1))
+    assert (answer.key, answer.code) == (7, 0x2702)
 
 
 @pytest.mark.parametrize("cdb", [compare, orwrite, atomic])

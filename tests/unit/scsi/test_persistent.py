@@ -71,9 +71,12 @@ def test_registering_changing_and_leaving(world: World) -> None:
     assert out(world.first, REGISTER, 8, 9).status is CONFLICT
     assert out(world.first, REGISTER, 7, 9).status is GOOD
     assert keys(world) == [9]
+    register(world.second, 9)
+    assert keys(world) == [9, 9], "as often as it is registered"
+    assert out(world.second, REGISTER, 9, 0).status is GOOD
     assert out(world.first, REGISTER, 9, 0).status is GOOD
     assert keys(world) == []
-    assert generation(world) == 3
+    assert generation(world) == 5
 
 
 def test_an_unregistered_nexus_can_do_nothing(world: World) -> None:
@@ -384,6 +387,7 @@ def test_full_status(world: World) -> None:
     assert [struct.unpack(">Q", entry[:8])[0] for entry in entries] == [1, 2]
     assert [entry[12] & 1 for entry in entries] == [0, 1]
     assert [entry[13] for entry in entries] == [0, EA]
+    assert [entry[18:20] for entry in entries] == [b"\0\1"] * 2, "the port's relative identifier"
     assert entries[0][24:] == sas_transport_id(1)
 
 

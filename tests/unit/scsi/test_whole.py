@@ -309,7 +309,7 @@ def test_formatting_with_fields_that_need_parameters(world: World) -> None:
 def test_formatting_in_the_background() -> None:
     world = SlowWorld()
     answer = world.first.send("04 10 00 00 00 00", out=bytes.fromhex("00 02 00 00"))
-    assert answer.status is GOOD
+    assert (answer.ended, answer.status) == (True, GOOD)
     assert world.first.do(READY).code == 0x0404
     world.watched.held = False
     world.release()
