@@ -36,6 +36,11 @@ _ABORTING = (SenseKey.ILLEGAL_REQUEST, SenseKey.ABORTED_COMMAND)
 _DESCRIPTOR_FORMATS = (0x72, 0x73)
 
 
+def qemus_sense(key: int = 0, code: int = 0) -> bytes:
+    """Sense data of QEMU's drive: fixed, with a key and an additional sense code, and INFORMATION said to be valid."""
+    return bytes((0xF0, 0, key, 0, 0, 0, 0, 10, 0, 0, 0, 0, code, 0, 0, 0, 0, 0))
+
+
 class PacketTask(Task):
     """A task of the drive, for `command`; `then(task)` is called when it has ended well."""
 
@@ -128,9 +133,11 @@ class AtapiDevice(AtaDevice):
 
     def check(self, command: AtaCommand, sense: bytes) -> None:
         """CHECK CONDITION: the sense key is shown in the error field, the rest is asked for."""
-        self.sense = sense
-        key = (sense[1] if sense[0] in _DESCRIPTOR_FORMATS else sense[2]) & 0x0F
-        aborts = key in _ABORTING and not self.violations.as_qemu
+        key, code = (sense[1], sense[2]) if sense[0] in _DESCRIPTOR_FORMATS else (sense[2], sense[12])
+        key &= 0x0F
+        as_qemu = self.violations.as_qemu
+        self.sense = qemus_sense(key, code) if as_qemu else sense
+        aborts = key in _ABORTING and not as_qemu
         self.fail(command, AtaError(key << 4 | (Error.ABRT if aborts else 0)))
 
     def finish(self, command: AtaCommand) -> None:

@@ -12,10 +12,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from devmodels.ata.command import AtaCommand, AtaError
-from devmodels.ata.table import PENDING, Pending
+from devmodels.ata.packet.device import qemus_sense
+from devmodels.ata.table import PENDING, Pending, Reply
 from devmodels.ata.transfer import DataIn, Transfer
 from devmodels.blockbackend.vectors import gather, scatter
 from devmodels.disc.disc import BLOCK
+from devmodels.scsi.constants import SenseKey
 from devmodels.scsi.mmc.audio import msf_range
 from devmodels.scsi.mmc.reading import LARGEST, READ_CD_MSF
 from devmodels.scsi.sense import CheckCondition
@@ -54,7 +56,7 @@ def byte_count_limit(command: AtaCommand) -> int:
     return min(command.taskfile.lba >> 8 & 0xFFFF, LARGEST_LIMIT) & ~1
 
 
-def packet(device: AtapiDevice, command: AtaCommand) -> Transfer | Pending:
+def packet(device: AtapiDevice, command: AtaCommand) -> Reply:
     """Do the command that the host has sent."""
     features, cdb = command.taskfile.features, command.packet
     if features & OVERLAP or cdb is None:
@@ -63,10 +65,14 @@ def packet(device: AtapiDevice, command: AtaCommand) -> Transfer | Pending:
     data, most = device.drive.transfer(cdb)
     if most and not block and not features & DMA:
         raise AtaError
-    if cdb[0] == REQUEST_SENSE and device.sense:
+    if device.violations.as_qemu:
+        if cdb[0] == REQUEST_SENSE:
+            return _sense_as_qemu(device, command, cdb[4], block)
+    elif cdb[0] == REQUEST_SENSE and device.sense:
         kept, device.sense = device.sense, b""
         return _answer(command, kept[: cdb[4]], block)
-    device.sense = b""
+    else:
+        device.sense = b""
     if data is Data.OUT and most:
         return PacketOut(most, block=block)
     blocks = blocks_of(device, cdb)
@@ -77,6 +83,14 @@ def packet(device: AtapiDevice, command: AtaCommand) -> Transfer | Pending:
         data_in = (memoryview(room),) if most else ()
         device.run(command, cdb, partial(_done, device, room, block), data_in=data_in)
     return PENDING
+
+
+def _sense_as_qemu(device: AtapiDevice, command: AtaCommand, room: int, block: int) -> Transfer | None:
+    """Sense data stay until another command fails, or a reset; only a unit attention is gone when it was told."""
+    kept = device.sense or qemus_sense()
+    if kept[2] == SenseKey.UNIT_ATTENTION:
+        device.sense = qemus_sense(code=kept[12])
+    return _answer(command, kept[:room], block) if room else None
 
 
 def _answer(command: AtaCommand, data: bytes, block: int) -> Transfer:
