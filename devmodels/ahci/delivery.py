@@ -122,7 +122,7 @@ class Delivery:
         transfer, device = command.transfer, self._port.device
         assert transfer is not None
         assert device is not None
-        header, wanted = command.header, transfer.length
+        header, wanted = command.header, transfer.reach
         try:
             regions = header.regions or walk(
                 self._hba.memory, header.table + PRDT_OFFSET, header.prdtl, wanted
@@ -161,7 +161,7 @@ class Delivery:
             if self.working:
                 self.taken.append(command)
                 return
-        elif transfer.out and by_pio(command) and not self._receive_setup(command, wanted):
+        elif transfer.out and by_pio(command) and not self._receive_setup(command, wanted + transfer.lost):
             device.drop([command])
             return
         self._move(command)
@@ -228,7 +228,7 @@ class Delivery:
         assert isinstance(command, PortCommand)
         assert self._port.device is not None
         self._unmap(command, command.moved)
-        if not command.queued:
+        if not command.queued and not self._counts_later(command):
             self._count(command)
         transfer = command.transfer
         if (
@@ -247,11 +247,17 @@ class Delivery:
             assert command.transfer is not None
             dma.unmap(done if self._hba.may_master and not command.transfer.out else 0)
 
+    def _counts_later(self, command: PortCommand) -> bool:
+        transfer = command.transfer
+        later = self._habits.counts_when_done and transfer is not None and transfer.out
+        return later and not by_pio(command) and not command.queued
+
     def _count(self, command: PortCommand) -> None:
         """PRDBC: how many bytes were moved (§5.4.1)."""
         at = command.header.address + PRDBC_OFFSET
         before = self._counted(at) if self._habits.adds_count else 0
-        self._write(at, (command.moved + before & 0xFFFF_FFFF).to_bytes(4, "little"))
+        moved = command.moved if command.transfer is None else command.moved + command.transfer.lost
+        self._write(at, (moved + before & 0xFFFF_FFFF).to_bytes(4, "little"))
         if command.interrupt:
             self._registers.status |= DPS
 
@@ -287,9 +293,11 @@ class Delivery:
             self._port.device.registers = taskfile
         if habits.mute_diagnostics and entry is not None and entry.protocol is Protocol.DIAGNOSTIC:
             return
-        if pio and not failed:
+        if pio and (not failed or _broke_off(command)):
             received = self._receive_setup(command, command.moved)
             bits = PSS
+        if not failed and command.moved and self._counts_later(command):
+            self._count(command)
         if habits.ends_by_register or not pio or failed:
             received &= self.receive(RFIS, register_d2h(taskfile, interrupt=True))
             bits |= DHRS
@@ -379,3 +387,9 @@ class Delivery:
             self._port.fatal(HBFS)
             return False
         return True
+
+
+def _broke_off(command: PortCommand) -> bool:
+    """Whether data have come before the command failed."""
+    transfer = command.transfer
+    return transfer is not None and 0 < command.moved == transfer.reach < transfer.length

@@ -35,6 +35,8 @@ class Habits(msgspec.Struct, frozen=True):
     """The interrupt bit of a PRD is not looked at (§4.2.3.3)."""
     adds_count: bool = False
     """PRDBC is cleared first, and then what was moved is added to what it holds (§4.2.2)."""
+    counts_when_done: bool = False
+    """PRDBC tells of what was given by DMA when it has been done, and well (§5.4.1)."""
     silent_overflow: bool = False
     """A command with more data than its PRDs have room for moves none, and ends well (§3.3.5)."""
     last_shown: bool = False
@@ -78,6 +80,7 @@ AS_QEMU = Habits(
     repeats=True,
     deaf_prds=True,
     adds_count=True,
+    counts_when_done=True,
     silent_overflow=True,
     last_shown=True,
     tells_dropped=True,

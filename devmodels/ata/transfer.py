@@ -31,10 +31,18 @@ class Transfer:
 
     exact = True
 
+    lost = 0
+    """How many bytes a host gives beyond `reach`, before it hears that they cannot be written."""
+
     def __init__(self, length: int, *, out: bool, block: int) -> None:
         self.length = length
         self.out = out
         self.block = block
+
+    @property
+    def reach(self) -> int:
+        """How many bytes can be moved: all, but of some transfers of QEMU's disk."""
+        return self.length
 
     def move(self, device: Any, command: AtaCommand, vectors: Sequence[memoryview], length: int) -> None:
         """Move the next `length` bytes, from `command.moved` on, and call `device.moved(command, length)`.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from devmodels.ata.command import AtaCommand, MediumError
+from devmodels.ata.command import AtaCommand, AtaError, MediumError
 from devmodels.ata.constants import Error
 from devmodels.ata.disk.requests import AtaRequest, LookingRequest
 from devmodels.ata.transfer import Transfer
@@ -62,6 +62,38 @@ class MediumTransfer(Transfer):
         self.show(command.device, command, moved)  # type: ignore[arg-type]
         shown, command.taskfile = command.taskfile, kept
         return shown
+
+
+class BrokenTransfer(MediumTransfer):
+    """One of QEMU's disk by DRQ data blocks, of which the medium has the first `reach` bytes: then it fails."""
+
+    __slots__ = ("_reach",)
+
+    def __init__(self, offset: int, length: int, *, out: bool, block: int, reach: int) -> None:
+        super().__init__(offset, length, out=out, block=block)
+        self._reach = reach
+
+    @property
+    def reach(self) -> int:
+        """In whole data blocks."""
+        return self._reach
+
+    @property
+    def lost(self) -> int:  # type: ignore[override]
+        """The block that a host gives before the disk has looked where it is to go."""
+        return min(self.block, self.length - self._reach) if self.out else 0
+
+    def move(self, device: Any, command: AtaCommand, vectors: Sequence[memoryview], length: int) -> None:
+        """Move a block that the medium has."""
+        if command.moved < self._reach:
+            super().move(device, command, vectors, length)
+        else:
+            device.fail(command, AtaError())
+
+    def concluded(self, device: AtaDisk, command: AtaCommand) -> None:
+        """The next block is not there."""
+        super().concluded(device, command)
+        raise AtaError
 
 
 def _done(request: Request) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from devmodels.ata.command import AtaCommand, AtaError
 from devmodels.ata.constants import LBA, Error, Transport
-from devmodels.ata.disk.medium import MediumTransfer, can_read, find_bad_sector
+from devmodels.ata.disk.medium import BrokenTransfer, MediumTransfer, can_read, find_bad_sector
 from devmodels.ata.table import Addressing, Command, Protocol
 from devmodels.blockbackend import Flags
 
@@ -21,6 +21,14 @@ FUA_BIT = 0x80
 
 def extent(disk: AtaDisk, command: AtaCommand, addressing: Addressing) -> tuple[int, int]:
     """First sector and number of sectors; AtaError where the medium has them not."""
+    lba, count = named(disk, command, addressing)
+    if lba < 0 or lba + count > disk.accessible:
+        raise beyond(disk, lba)
+    return lba, count
+
+
+def named(disk: AtaDisk, command: AtaCommand, addressing: Addressing) -> tuple[int, int]:
+    """First sector and number of sectors that a command names, be they there or not."""
     taskfile = command.taskfile
     if addressing is Addressing.LBA48:
         lba, count = taskfile.lba, taskfile.count or 0x1_0000
@@ -39,8 +47,6 @@ def extent(disk: AtaDisk, command: AtaCommand, addressing: Addressing) -> tuple[
         else:
             place = disk.geometry.anywhere if disk.violations.as_qemu else disk.geometry.lba
             lba = place(taskfile)
-    if lba < 0 or lba + count > disk.accessible:
-        raise beyond(disk, lba)
     return lba, count
 
 
@@ -58,10 +64,20 @@ def transfer(
     assert command.entry is not None
     if multiple and not disk.multiple:
         raise AtaError(Error.ABRT)
-    lba, count = extent(disk, command, command.entry.addressing)
     size = disk.sector_size
-    flags = Flags.FUA if fua else Flags.NONE
     block = size * disk.multiple if multiple else size
+    if disk.violations.as_qemu and command.entry.protocol.pio:
+        lba, count = named(disk, command, command.entry.addressing)
+        there = max(disk.accessible - lba, 0) if lba >= 0 else 0
+        if count > there:
+            # QEMU's disk looks at each block when its turn has come.
+            reach = there * size // block * block
+            if not out and not reach:
+                raise beyond(disk, lba)
+            return BrokenTransfer(lba * size, count * size, out=out, block=block, reach=reach)
+    else:
+        lba, count = extent(disk, command, command.entry.addressing)
+    flags = Flags.FUA if fua else Flags.NONE
     return MediumTransfer(lba * size, count * size, out=out, block=block, flags=flags)
 
 

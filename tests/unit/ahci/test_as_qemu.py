@@ -19,10 +19,13 @@ from guestsim.drivers.ahci_layouts import (
     PortReg,
     h2d_fis,
 )
+from guestsim.drivers.transport import Interrupts
+from guestsim.targets.inprocess import InProcessTarget
 
 from .stories import SIZE
 from .test_fises import D2H
 from .test_hostile import World, world
+from .test_stories import DISK, DRIVE, HBA
 
 WITHOUT_DSC = 0x41
 ABRT = 0x04
@@ -104,6 +107,32 @@ def test_an_address_beyond_the_medium_is_aborted(w: World) -> None:
     buffer = w.guest.memory.allocate(512)
     w.command(ata.read_dma_ext(SIZE // 512, 1), (buffer, 512))
     assert w.port.read(PortReg.TFD) >> 8 == ABRT
+
+
+@pytest.mark.parametrize(
+    ("out", "there"), [(False, 2), (True, 2), (True, 0)], ids=["read", "write", "beyond"]
+)
+def test_sectors_before_the_end_of_the_medium_go_by_pio(w: World, out: bool, there: int) -> None:
+    last, data = SIZE // 512, b"\x09" * 2048
+    buffer = w.guest.memory.allocate(2048)
+    w.guest.memory.write(buffer, data)
+    at = last - there
+    w.command(
+        ata.write_dma_ext(at, data, pio=True) if out else ata.read_dma_ext(at, 4, pio=True), (buffer, 2048)
+    )
+    assert w.status == PortIs.TFES | PortIs.DHRS | (PortIs.PSS if there else 0)
+    counted = int.from_bytes(w.guest.memory.read(w.port.list + 4, 4), "little")
+    assert counted == 512 * (there + out)
+    for offset in (PIO_SETUP, D2H):
+        assert (fis(w, offset)[4:7], fis(w, offset)[12]) == (last.to_bytes(3, "little"), 4 - there)
+    assert fis(w, D2H)[2:4] == bytes((WITHOUT_DSC, ABRT))
+    if not out:
+        assert w.guest.memory.read(buffer, 2048) == bytes(1024) + data[1024:]
+    elif there:
+        w.port.write(PortReg.IS, 0xFFFF_FFFF)
+        w.guest.memory.write(buffer, bytes(1024))
+        w.command(ata.read_dma_ext(at, 2), (buffer, 1024))
+        assert w.guest.memory.read(buffer, 1024) == data[:1024]
 
 
 def test_no_dma_setup_fis_comes_before_the_data_of_a_queued_command(w: World) -> None:
@@ -198,6 +227,21 @@ def test_the_count_of_bytes_moved_begins_with_what_the_header_holds(of_profile: 
     buffer = w.guest.memory.allocate(512)
     w.command(ata.read_dma_ext(0, 1), (buffer, 512))
     assert w.guest.memory.read(w.port.list + 4, 4) == (512).to_bytes(4, "little")
+
+
+@pytest.mark.parametrize(
+    ("lba", "counts"), [(0, (512, 512)), (SIZE // 512, (512, 0))], ids=["well", "beyond"]
+)
+def test_the_count_of_bytes_moved_by_a_trim(profile: str, lba: int, counts: tuple[int, int]) -> None:
+    disk = {**DISK, "discard_granularity": 512}
+    with InProcessTarget(blockdevs=[DRIVE], devices=[HBA, disk], profile=profile) as target:
+        w = World(target, Interrupts.POLLING)
+        buffer = w.guest.memory.allocate_zeroed(512, 512)
+        w.guest.memory.write(buffer, (lba | 1 << 48).to_bytes(8, "little"))
+        w.command(ata.AtaCommand(0x06, features=1, count=1, device=ata.LBA_MODE), (buffer, 512))
+        assert bool(w.status & PortIs.TFES) is bool(lba)
+        counted = int.from_bytes(w.guest.memory.read(w.port.list + 4, 4), "little")
+        assert counted == by(profile, strict=counts[0], qemu=counts[1])
 
 
 def test_more_data_than_regions(of_profile: World, profile: str) -> None:

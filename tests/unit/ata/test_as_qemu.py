@@ -10,15 +10,15 @@ from devmodels.ata.constants import LBA, Reset, Transport
 from devmodels.ata.disk import AtaDisk
 from devmodels.conformance import Profile, ViolationLog
 
-from .host import Host
+from .host import MIB, Host
 
 ABORTED, DONE, WITHOUT_DSC = (0x41, 0x04), (0x50, 0), (0x40, 0)
 IDENTIFY = 0xEC
 
 
-def as_qemu() -> Host:
+def as_qemu(*, blocks: bool = False) -> Host:
     """The host of a disk that does as QEMU's."""
-    host = Host()
+    host = Host(blocks=blocks)
     host.device = host.disk = AtaDisk(host.backend, violations=ViolationLog(Profile.QEMU))
     host.disk.transport = Transport.SERIAL
     return host
@@ -105,3 +105,26 @@ def test_smart_tells_of_qemus_attributes() -> None:
         assert end(host, 0xB0, features=0xD6, lba=0xC24F80, count=1) == ABORTED
         host.do(0xB0, features=0xD2, lba=0xC24F00)
         assert host.do(0xB0, features=0xD0, lba=0xC24F00).data[362] == 0x02
+
+
+@pytest.mark.parametrize(("multiple", "first", "count"), [(0, 2, 4), (4, 6, 8)], ids=["sectors", "multiple"])
+def test_data_blocks_before_the_end_of_the_medium_are_moved(multiple: int, first: int, count: int) -> None:
+    block = 512 * (multiple or 1)
+    whole = first * 512 // block * block
+    with as_qemu(blocks=True) as host:
+        if multiple:
+            host.do(0xC6, count=multiple)
+        place = {"lba": MIB // 512 - first, "count": count}
+        written = host.do(0xC5 if multiple else 0x30, given=b"\x09" * (512 * count), **place)
+        assert (written.status, written.error) == ABORTED
+        assert written.moves == [block] * (whole // block + 1)
+        assert host.content(MIB - 512 * first, 512 * first) == b"\x09" * whole + bytes(512 * first - whole)
+        read = host.do(0xC4 if multiple else 0x20, **place)
+        assert (read.status, read.error, read.data[:whole]) == (*ABORTED, b"\x09" * whole)
+        assert end(host, 0xC8, **place) == ABORTED
+
+
+def test_nothing_is_read_where_the_first_data_block_is_beyond_the_end() -> None:
+    with as_qemu(blocks=True) as host:
+        read = host.do(0x20, lba=MIB // 512, count=1)
+        assert (read.status, read.error, read.moves) == (*ABORTED, [])

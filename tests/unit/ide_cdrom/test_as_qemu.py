@@ -28,6 +28,24 @@ def test_an_address_beyond_the_medium_is_aborted() -> None:
         assert (reply.ok, reply.error) == (False, ABRT)
 
 
+def test_data_are_asked_for_before_it_is_looked_at_where_they_go() -> None:
+    with IdeMachine(profile="qemu") as machine:
+        ide, last = machine.ide, MIB // 512
+        ide.write_task(0, Task(AtaCommand.WRITE_SECTORS, lba=last - 1, count=2))
+        for shown in ([2, 0xFF, 0x07], [1, 0x00, 0x08]):
+            settle(machine)
+            assert (ide.alternate_status, _task_registers(machine)) == (0x58, shown)
+            for _ in range(256):
+                machine.target.io_write(0x1F0, 2, 0x0909)
+        settle(machine)
+        assert (ide.get(Reg.STATUS), ide.get(Reg.ERROR)) == (0x41, ABRT)
+        assert _task_registers(machine) == [1, 0x00, 0x08]
+        reply = machine.run(
+            ide.do(0, Task(AtaCommand.READ_SECTORS, lba=last - 1, count=1, way=Way.PIO_IN, length=512))
+        )
+        assert reply.data == b"\x09" * 512
+
+
 def test_an_illegal_request_shows_its_sense_key_alone() -> None:
     with IdeMachine(profile="qemu") as machine:
         reply = machine.run(machine.ide.packet(1, read(1000, 1)))
