@@ -294,7 +294,10 @@ class Delivery:
         if habits.mute_diagnostics and entry is not None and entry.protocol is Protocol.DIAGNOSTIC:
             return
         if pio and (not failed or _broke_off(command)):
+            # The error came after the last block.
+            error, taskfile.error = taskfile.error, 0 if failed else taskfile.error
             received = self._receive_setup(command, command.moved)
+            taskfile.error = error
             bits = PSS
         if not failed and command.moved and self._counts_later(command):
             self._count(command)

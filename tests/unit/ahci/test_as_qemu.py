@@ -126,6 +126,7 @@ def test_sectors_before_the_end_of_the_medium_go_by_pio(w: World, out: bool, the
     for offset in (PIO_SETUP, D2H):
         assert (fis(w, offset)[4:7], fis(w, offset)[12]) == (last.to_bytes(3, "little"), 4 - there)
     assert fis(w, D2H)[2:4] == bytes((WITHOUT_DSC, ABRT))
+    assert fis(w, PIO_SETUP)[2:4] == bytes((0x58, 0))
     if not out:
         assert w.guest.memory.read(buffer, 2048) == bytes(1024) + data[1024:]
     elif there:

@@ -114,14 +114,14 @@ def test_data_blocks_before_the_end_of_the_medium_are_moved(multiple: int, first
     with as_qemu(blocks=True) as host:
         if multiple:
             host.do(0xC6, count=multiple)
-        place = {"lba": MIB // 512 - first, "count": count}
-        written = host.do(0xC5 if multiple else 0x30, given=b"\x09" * (512 * count), **place)
+        at = MIB // 512 - first
+        written = host.do(0xC5 if multiple else 0x30, given=b"\x09" * (512 * count), lba=at, count=count)
         assert (written.status, written.error) == ABORTED
         assert written.moves == [block] * (whole // block + 1)
         assert host.content(MIB - 512 * first, 512 * first) == b"\x09" * whole + bytes(512 * first - whole)
-        read = host.do(0xC4 if multiple else 0x20, **place)
+        read = host.do(0xC4 if multiple else 0x20, lba=at, count=count)
         assert (read.status, read.error, read.data[:whole]) == (*ABORTED, b"\x09" * whole)
-        assert end(host, 0xC8, **place) == ABORTED
+        assert end(host, 0xC8, lba=at, count=count) == ABORTED
 
 
 def test_nothing_is_read_where_the_first_data_block_is_beyond_the_end() -> None:

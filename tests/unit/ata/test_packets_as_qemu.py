@@ -10,7 +10,8 @@ from devmodels.conformance import Profile, ViolationLog
 from devmodels.scsi.mmc import CdDrive
 from devmodels.scsi.mmc.options import Interface
 
-from .test_packets import MIB, OK, DriveHost
+from .host import MIB
+from .test_packets import OK, DriveHost
 
 BLOCKS = MIB // 2048
 ILLEGAL, NOT_READY = (0x41, 0x50), (0x41, 0x20)
