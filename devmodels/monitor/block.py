@@ -39,11 +39,11 @@ async def block_resize(world: World, arguments: BlockResize) -> None:
     if arguments.node_name is not None:
         node = world.node(arguments.node_name)
     else:
-        device = world.aliases.get(arguments.device or "", arguments.device or "")
-        found = [each.backend.node for each in world.attached() if device in each.names]
-        if not found:
-            raise CommandError(f"Cannot find device='{device}' nor node-name=''")
-        node = found[0]
+        device = arguments.device or ""
+        try:
+            node = world.by_drive(device).backend.node
+        except CommandError:
+            raise CommandError(f"Cannot find device='{device}' nor node-name=''") from None
     if arguments.size % 512 or arguments.size > MAX_SIZE:
         raise CommandError(f"size: {arguments.size} is given; expected a multiple of 512 up to {MAX_SIZE}")
     if node.read_only:

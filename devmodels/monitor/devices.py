@@ -165,7 +165,7 @@ def find(world: World, name: str) -> tuple[str, str]:
         for device, path in assembly.paths.items():
             if name in (device, path):
                 return device, path
-    each = world.find(name)
+    each = world.by_id(name)
     if world.machine_of(each.name) is None:
         raise device_not_found(name)
     return each.name, each.backend.qom_path

@@ -65,7 +65,7 @@ async def blockdev_close_tray(world: World, arguments: CloseTray) -> None:
 
 async def blockdev_insert_medium(world: World, arguments: InsertMedium) -> None:
     """Put a medium in."""
-    each = world.find(arguments.id)
+    each = world.by_id(arguments.id)
     node = world.graph.nodes.get(arguments.node_name)
     if node is None:
         raise CommandError(f"Node '{arguments.node_name}' not found")
@@ -76,7 +76,7 @@ async def blockdev_insert_medium(world: World, arguments: InsertMedium) -> None:
 
 async def blockdev_remove_medium(world: World, arguments: RemoveMedium) -> None:
     """Take a medium out."""
-    await _remove(world, world.find(arguments.id), arguments.id)
+    await _remove(world, world.by_id(arguments.id), arguments.id)
 
 
 async def blockdev_change_medium(world: World, arguments: ChangeMedium) -> None:

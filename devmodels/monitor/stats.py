@@ -160,7 +160,7 @@ class BlockLatencyHistogramSet(Arguments, frozen=True):
 
 async def block_latency_histogram_set(world: World, arguments: BlockLatencyHistogramSet) -> None:
     """Keep histograms of latencies from zero on, or none any more."""
-    each = world.find(arguments.id)
+    each = world.by_id(arguments.id)
     stats = each.backend.stats
     wanted = {
         Kind.RD: (arguments.boundaries_read, "read"),

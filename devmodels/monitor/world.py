@@ -114,21 +114,29 @@ class World:
         return next(found, None)
 
     def find(self, name: str) -> Attached:
+        """The device or export of that id or path, or of that `-drive`; DeviceNotFound where there is none."""
+        return self.by_id(self.aliases.get(name, name))
+
+    def by_id(self, name: str) -> Attached:
         """The device or export with that id or path; DeviceNotFound where there is none."""
-        wanted = self.aliases.get(name, name)
         for each in self.attached():
-            if wanted in each.names:
+            if name in each.names:
                 return each
         raise device_not_found(name)
 
+    def by_drive(self, name: str) -> Attached:
+        """What commands call `device` in the old way: in place of QEMU by a drive of `-drive`, and by nothing else."""
+        if self.stands_for is not None and name not in self.aliases:
+            raise device_not_found(name)
+        return self.find(name)
+
     def one_of(self, old: str | None, name: str | None) -> Attached:
         """What commands call `device` in the old way, and `id` in the new one."""
-        if old is not None and name is not None:
-            raise CommandError("Need exactly one of 'device' and 'id'")
-        given = old if name is None else name
-        if given is None:
-            raise CommandError("Need exactly one of 'device' and 'id'")
-        return self.find(given)
+        if old is not None and name is None:
+            return self.by_drive(old)
+        if old is None and name is not None:
+            return self.by_id(name)
+        raise CommandError("Need exactly one of 'device' and 'id'")
 
     def node(self, name: str) -> BlockNode:
         """The node of that name; CommandError where there is none."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import count
+from typing import Literal
 
 from devmodels.assembly.assembly import pci_place
 from devmodels.assembly.devices import DEVICES
@@ -47,6 +49,9 @@ class Assembling:
         """Which of them a device has, by its id."""
         self._places: set[tuple[str, int, int]] = set()
         self._number = 0
+        self._ages = count()
+        self.ages: dict[tuple[Literal["drive", "device"], str], int] = {}
+        """The order of drives, and of devices over none; a device whose drive is deleted has the place of that."""
         self.warnings: list[str] = []
         """What is to be said of a line that is no error."""
 
@@ -190,6 +195,7 @@ class Assembling:
         if made.node is not None:
             self._add_node(made.node)
         self.drives[made.name] = made
+        self.ages["drive", made.name] = next(self._ages)
         return made
 
     def _device_of(self, made: Drive) -> None:
@@ -254,7 +260,9 @@ class Assembling:
             assembly.pci_bus = assembly.machine.bus
         if any(geometry):
             self.board.geometries[name] = (geometry[0], geometry[1], geometry[2])
-        if made is not None:
+        if made is None:
+            self.ages["device", name] = next(self._ages)
+        else:
             self.uses[name] = made.name
             assembly.drives[name].drive_name = made.name
             if made.limits:
@@ -277,17 +285,19 @@ class Assembling:
     def forget(self, device: str, *, keep_drive: bool = False) -> None:
         """A device has gone: so has its drive, if `-drive` or `drive_add` made it, unless that is to be kept."""
         self.board.geometries.pop(device, None)
+        self.ages.pop(("device", device), None)
         drive_name = self.uses.pop(device, None)
         if drive_name is not None and not keep_drive:
             self.delete(drive_name)
 
     def delete(self, name: str) -> None:
         """Delete a drive; a device that has it loses its medium."""
-        made = self.drives.pop(name)
+        made, age = self.drives.pop(name), self.ages.pop(("drive", name))
         self._places.discard(made.place) if made.place is not None else None
         assembly = self.board.assembly
         for device in [device for device, used in self.uses.items() if used == name]:
             del self.uses[device]
+            self.ages["device", device] = age
             if device in assembly.drives:
                 assembly.drives[device].drive_name = ""
         graph = assembly.graph

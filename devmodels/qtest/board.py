@@ -139,6 +139,7 @@ class Board:
                 if not host.native:
                     self.machine.claim_ports(command, 8, channel.command_block, host)
                     self.machine.claim_ports(control, 1, AlternateStatusPort(channel), host)
+                    self.space.narrow |= {*range(command + 1, command + 8), control}
 
     def finish(self) -> None:
         """All devices of the command line are there: firmware can be told."""

@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated
+from math import inf
+from operator import itemgetter
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from devmodels.qtest.assembling import Assembling
     from devmodels.qtest.migration import Migration
 
+T = TypeVar("T")
 MACHINES = (("none", None), ("pc-i440fx-7.2", "pc"), ("pc-q35-7.2", "q35"))
 
 
@@ -217,16 +220,18 @@ class Commands:
 
     async def query_block(self, world: World) -> list[BlockInfo]:
         """Drives by their ids, in use or not, and devices over nodes of `-blockdev`."""
-        found = [info.block_info(each) for each in world.attached()]
+        aged = [(self._age(each.name), info.block_info(each)) for each in world.attached()]
         for name, node in self._unused():
             inserted = UNSET if node is None else info.node_info(node)
-            found.append(BlockInfo(name, "unknown", True, False, inserted))
+            told = BlockInfo(name, "unknown", True, False, inserted)
+            aged.append((self._assembling.ages["drive", name], told))
+        found = _by_age(aged)
         for told in found:
             if told.inserted is not UNSET and told.inserted.drv == GONE:
                 told.inserted = told.io_status = UNSET
             elif told.inserted is not UNSET:
                 _as_it_was(told.inserted)
-        return sorted(found, key=lambda told: self._place(told.device))
+        return found
 
     async def query_blockstats(
         self, world: World, arguments: stats.QueryBlockstats
@@ -235,9 +240,10 @@ class Commands:
         found = await stats.query_blockstats(world, arguments)
         if arguments.query_nodes:
             return found
-        now = world.context.now_ns()
-        found += [stats.unused(node, name, now) for name, node in self._unused()]
-        return sorted(found, key=lambda told: self._place(told.device))
+        now, ages = world.context.now_ns(), self._assembling.ages
+        aged = [(self._age(each.name), told) for each, told in zip(world.attached(), found, strict=True)]
+        aged += [(ages["drive", name], stats.unused(node, name, now)) for name, node in self._unused()]
+        return _by_age(aged)
 
     def _unused(self) -> list[tuple[str, BlockNode | None]]:
         """Drives that no device has, with their nodes where they have a medium."""
@@ -247,10 +253,10 @@ class Commands:
             (name, None if node is None else self._world.node(str(node["node-name"]))) for name, node in there
         ]
 
-    def _place(self, name: object) -> int:
-        """Drives by name come first, in their own order."""
-        names = list(self._assembling.drives)
-        return names.index(name) if name in names else len(names)
+    def _age(self, device: str) -> float:
+        """When the drive that a device has came, or where it never had one the device itself; exports are last."""
+        drive, ages = self._assembling.uses.get(device), self._assembling.ages
+        return ages.get(("device", device), inf) if drive is None else ages["drive", drive]
 
     async def query_named_block_nodes(
         self, world: World, arguments: QueryNamedBlockNodes
@@ -299,3 +305,7 @@ def _as_it_was(told: BlockDeviceInfo) -> BlockDeviceInfo:
     """Without members that QEMU 7.2 does not have."""
     told.active = told.children = UNSET
     return told
+
+
+def _by_age(aged: list[tuple[float, T]]) -> list[T]:
+    return [told for _, told in sorted(aged, key=itemgetter(0))]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from devmodels.assembly.assembly import Assembly
+from devmodels.blockbackend.graph import GONE
 from devmodels.pci.bridge import PciBridge
 from devmodels.pci.bus import RootBus
 from devmodels.pci.function import PciFunction
@@ -119,7 +120,8 @@ def _unit(assembly: Assembly, name: str, driver: str, **where: int) -> Iterator[
 
 def _drive(assembly: Assembly, name: str) -> str:
     backend = assembly.drives[name]
-    node = backend.node.node_name if backend.inserted else ""
+    there = backend.inserted and backend.node.options.driver != GONE
+    node = backend.node.node_name if there else ""
     return f'drive = "{backend.drive_name or node}"'
 
 

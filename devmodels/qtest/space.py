@@ -1,7 +1,7 @@
 """A board's memory space and ports as a qtest client reaches them: accesses of any length, RAM and registers alike.
 
 As on QEMU, memory that nobody claims reads zeroes and ports that nobody claims read ones; registers see accesses of at
-most four bytes, naturally aligned.
+most four bytes, naturally aligned.  Fixed ports of IDE channels but those of their data are there for bytes and words.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ class RangeError(Exception):
 class Space:
     """Accesses of one client.  With `ports` False there is no I/O space (machine `none`)."""
 
-    __slots__ = ("_machine", "_memory", "_ports")
+    __slots__ = ("_machine", "_memory", "_ports", "narrow")
 
     def __init__(self, machine: Machine, *, ports: bool = True) -> None:
         self._machine = machine
         self._memory = machine.memory
         self._ports = ports
+        self.narrow: frozenset[int] = frozenset()
+        """Ports at which four bytes read ones, and write nothing."""
 
     def read(self, address: int, size: int) -> int:
         """Read 1, 2, 4 or 8 bytes."""
@@ -43,11 +45,13 @@ class Space:
 
     def io_read(self, port: int, size: int) -> int:
         """Read I/O ports."""
+        if size == 4 and port in self.narrow:
+            return ONES
         return self._machine.io_read(port, size) if self._ports else ONES >> 8 * (4 - size)
 
     def io_write(self, port: int, size: int, value: int) -> None:
         """Write I/O ports."""
-        if self._ports:
+        if self._ports and not (size == 4 and port in self.narrow):
             self._machine.io_write(port, size, value)
 
     def load(self, address: int, length: int) -> bytes:

@@ -211,3 +211,59 @@ def test_the_human_monitor_hands_the_machine_over_and_says_how_far_it_is(tmp_pat
             ask.board.context.run_until_idle()
             assert _human(ask, "info migrate") == f"{first}Migration status: completed\n"
             other.close()
+
+
+TWO = """
+    -drive if=none,id=d0,file=null-co://,format=raw -drive if=none,id=d1,file=null-co://,format=raw
+    -device virtio-blk-pci,drive=d0,id=hd -device ide-cd,drive=d1,id=cd
+"""
+
+
+@pytest.mark.parametrize("name", ["eject", "blockdev-open-tray", "blockdev-close-tray"])
+def test_a_device_is_called_by_its_drive_and_by_its_id_where_qemu_does(name: str) -> None:
+    with monitor("pc", TWO) as ask:
+        assert ask.refused(name, device="cd") == "Device 'cd' not found"
+        assert ask.refused(name, id="d1") == "Device 'd1' not found"
+        ask(name, device="d1")
+        ask(name, id="cd")
+
+
+def test_other_commands_do_not_confuse_drives_and_ids_either() -> None:
+    with monitor("pc", TWO) as ask:
+        limited = _human(ask, "block_set_io_throttle cd 0 0 0 0 0 0")
+        assert limited == "Error: Device 'cd' not found\n"
+        assert ask.refused("blockdev-remove-medium", id="d1") == "Device 'd1' not found"
+        assert (
+            ask.refused("blockdev-change-medium", device="cd", filename="null-co://")
+            == "Device 'cd' not found"
+        )
+        assert (
+            ask.refused("block_resize", device="hd", size=512) == "Cannot find device='hd' nor node-name=''"
+        )
+        assert ask.refused("device_del", id="d0") == "Device 'd0' not found"
+
+
+def test_drives_are_told_in_the_order_in_which_they_came_also_when_one_is_deleted() -> None:
+    line = f"{TWO} {NULL}n0 -device ide-hd,drive=n0,id=n"
+    with monitor("pc", line) as ask:
+
+        def told(query: str) -> list[str]:
+            return [each["device"] or each["qdev"] for each in ask(query)]
+
+        for query in ("query-block", "query-blockstats"):
+            assert told(query) == ["d0", "d1", "n"]
+        _human(ask, "drive_del d0")
+        _human(ask, "drive_add 0 if=none,id=d2,file=null-co://,format=raw")
+        for query in ("query-block", "query-blockstats"):
+            assert told(query) == ["/machine/peripheral/hd/virtio-backend", "d1", "n", "d2"]
+        assert 'drive = ""' in _human(ask, "info qtree")
+
+
+@pytest.mark.parametrize("port", [0x1F1, 0x1F2, 0x1F6, 0x3F6, 0x171, 0x376])
+def test_registers_of_an_ide_channel_are_not_there_for_four_bytes(port: int) -> None:
+    with machine("-M", "pc", "-nodefaults", *f"{NULL}n0 -device ide-hd,drive=n0".split()) as client:
+        assert client.number(f"inl {port:#x}") == 0xFFFF_FFFF
+        before = client.number(f"inb {port:#x}")
+        client.ask(f"outl {port:#x} 0x5a")
+        assert client.number(f"inb {port:#x}") == before
+        assert client.number("inl 0x1f0") == 0
