@@ -19,7 +19,6 @@ from tests.unit.ata.hostility import (
     INWARD,
     Bench,
     Example,
-    Shadow,
     Step,
     backend_of,
     blockdev,
@@ -28,6 +27,7 @@ from tests.unit.ata.hostility import (
     sequence,
     somewhere,
 )
+from tests.unit.ata.shadow import Shadow
 
 BASE = 0x5_A5C0_0000
 SIZE = 0x2_0000

@@ -14,7 +14,7 @@ from devmodels.ahci.command import Header, PortCommand
 from devmodels.ahci.port import Port
 from devmodels.ata import AtaCommand
 from devmodels.blockbackend.vectors import gather
-from tests.unit.ata.hostility import Shadow
+from tests.unit.ata.shadow import Shadow
 
 LISTS = 0x800
 """The first bytes of memory: command lists, where nothing else is written."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from random import Random
 from typing import Any
@@ -30,9 +30,9 @@ from devmodels.ata.disk import AtaDisk
 from devmodels.ata.disk.commands import COMMANDS as DISK_COMMANDS
 from devmodels.ata.packet.commands import COMMANDS as PACKET_COMMANDS
 from devmodels.ata.table import Addressing, Command, Protocol
-from devmodels.memoryregions import BouncedRegion, SharedRegion
-from tests.doorbells import UNLIMITED, CountedMemory, allocates
+from tests.doorbells import UNLIMITED, allocates
 from tests.unit.ata.promises import Promises
+from tests.unit.ata.shadow import Shadow
 
 Step = tuple[Any, ...]
 """What is done, with plain numbers."""
@@ -43,7 +43,6 @@ DISK_SIZE = 1 << 20
 SECTORS = DISK_SIZE // 512
 BAD = range(1000, 1004)
 """Sectors that cannot be read, where there are such."""
-NOISE = Random(1).randbytes(1 << 17)
 LBAS = (0, 1, 7, 100, 998, SECTORS - 8, SECTORS - 1, SECTORS, (1 << 28) - 1, (1 << 48) - 1)
 COUNTS = (0, 1, 1, 2, 3, 8, 8, 16, 33, 255, 256, 0xFFFF)
 BYTES = (0, 1, 2, 3, 5, 6, 7, 0x10, 0x20, 0x42, 0x44, 0x55, 0x7F, 0x80, 0xAA, 0xFE, 0xFF)
@@ -104,60 +103,6 @@ def blockdev(backend: str, *, drive: bool) -> dict[str, object]:
     if not options:
         return dict(below)
     return {**options, "image" if options["driver"] == "blkdebug" else "file": below}
-
-
-class Shadow:
-    """What guest memory must hold, and where a device may write."""
-
-    def __init__(self, base: int, size: int, *, shared: bool) -> None:
-        self.base = base
-        self.data = bytearray((NOISE * (size // len(NOISE) + 1))[:size])
-        self._expected = bytearray(self.data)
-        self._allowed: set[tuple[int, int]] = set()
-        self._always: list[tuple[int, int]] = []
-        region = (
-            SharedRegion(base, self.data) if shared else BouncedRegion(base, size, self._read, self._write)
-        )
-        self.region = region
-        self.memory = CountedMemory(region)
-
-    def _read(self, address: int, length: int) -> bytes:
-        return bytes(self.data[address - self.base : address - self.base + length])
-
-    def _write(self, address: int, data: bytes) -> None:
-        self.data[address - self.base : address - self.base + len(data)] = data
-
-    def put(self, at: int, data: bytes) -> None:
-        """The guest writes, at an offset."""
-        self.data[at : at + len(data)] = data
-        self._expected[at : at + len(data)] = data
-
-    def allow(self, address: int, length: int) -> None:
-        """A device may write there from now on, and until the example is over."""
-        first = max(address - self.base, 0)
-        end = min(address - self.base + length, len(self.data))
-        if first < end:
-            self._allowed.add((first, end))
-
-    def always(self, at: int, length: int) -> None:
-        """The same for all examples, by an offset."""
-        self._always.append((at, at + length))
-
-    def check(self) -> None:
-        """Nothing else has been written; what was allowed is not any more."""
-        self._look((*self._allowed, *self._always))
-
-    def rests(self, *but: tuple[int, int]) -> None:
-        """Since `check` nothing has been written at all, `but` there, at offsets."""
-        self._look([(at, at + length) for at, length in but])
-
-    def _look(self, allowed: Iterable[tuple[int, int]]) -> None:
-        for first, end in allowed:
-            self._expected[first:end] = self.data[first:end]
-        self._allowed.clear()
-        if self._expected != self.data:
-            at = next(n for n, byte in enumerate(self.data) if byte != self._expected[n])
-            raise AssertionError(f"a device has written at {self.base + at:#x}")
 
 
 class Bench:

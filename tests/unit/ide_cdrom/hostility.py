@@ -18,7 +18,6 @@ from tests.unit.ata.hostility import (
     PLAIN,
     Bench,
     Example,
-    Shadow,
     Step,
     backend_of,
     blockdev,
@@ -27,6 +26,7 @@ from tests.unit.ata.hostility import (
     sequence,
     somewhere,
 )
+from tests.unit.ata.shadow import Shadow
 
 BASE, SIZE = 0x7A00_0000, 0x4_0000
 TABLE, REGIONS = 0, 16
