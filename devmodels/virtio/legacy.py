@@ -29,7 +29,8 @@ class Legacy:
         if device.legacy:
             return True
         if device.status or device.resetting:
-            self._violation("VIRTIO 1.4 §2.2.3", "legacy interface used of a device that is used otherwise")
+            summary = "legacy interface used of a device that is used otherwise"
+            self._violation("VIRTIO 1.4 §2.2.3", summary, written(device.status, 1))
             return False
         device.legacy = True
         return True

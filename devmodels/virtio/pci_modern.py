@@ -209,9 +209,8 @@ class CommonConfig(RegisterFile, size=0x40, closed=True):
         device = self._device
         if device.legacy:
             if device.status:
-                device.violations.report(
-                    "VIRTIO 1.4 §2.2.3", "modern interface used by a legacy driver", device.name
-                )
+                summary = "modern interface used by a legacy driver"
+                device.violations.report("VIRTIO 1.4 §2.2.3", summary, device.name, written(device.status, 1))
                 return False
             device.legacy = False
         return True
@@ -293,9 +292,8 @@ class DeviceConfig:
     def _judge(self, offset: int, size: int) -> None:
         device = self._device
         if (size > 4 or offset % size) and device.violations.strict:
-            device.violations.report(
-                "VIRTIO 1.4 §4.1.3.1", f"{size}-byte access at configuration offset {offset}", device.name
-            )
+            summary = f"{size}-byte access at configuration offset {offset}"
+            device.violations.report("VIRTIO 1.4 §4.1.3.1", summary, device.name, written(offset, 4))
 
     def write(self, offset: int, size: int, value: int) -> None:
         """The device judges offset and size."""

@@ -44,7 +44,9 @@ def look_at(device: VirtioBlk, offset: int, size: int) -> None:
         and device.device_features >> BlkFeature.VIRTIO_BLK_F_CONFIG_WCE & 1
         and not (device.status & 8 or device.legacy)
     ):
-        device.violation("VIRTIO 1.4 §5.2.5.1", "writeback read before FEATURES_OK")
+        device.violation(
+            "VIRTIO 1.4 §5.2.5.1", "writeback read before FEATURES_OK", written(device.status, 1)
+        )
 
 
 def may_write(device: VirtioBlk, offset: int, size: int, value: int) -> bool:

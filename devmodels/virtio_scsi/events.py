@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from devmodels.conformance import written
 from devmodels.scsi import LogicalUnit
 from devmodels.scsi.asc import Asc
 from devmodels.virtio.queue import VirtQueue
@@ -151,7 +152,9 @@ class EventQueue:
         data = EVENT.pack(event, lun, reason)
         if chain.writable_bytes < EVENT_SIZE:
             summary = f"event buffer of {chain.writable_bytes} bytes, expected {EVENT_SIZE}"
-            device.violations.report(CLAUSE, summary, f"{queue.name} head {chain.head}")
+            device.violations.report(
+                CLAUSE, summary, f"{queue.name} head {chain.head}", written(chain.writable_bytes, 4)
+            )
             self.missed = True
             data = b""
         queue.finish(((chain, device.write_all(queue, chain, data)),))

@@ -14,7 +14,7 @@ from guestsim.lint.registers import RegisterChecks
 from guestsim.lint.requests import RequestChecks
 from guestsim.lint.rings import RingChecks
 from guestsim.lint.scsi import ScsiChecks, asked
-from guestsim.lint.sessions import Finding, Level, Ring, Session, Sessions
+from guestsim.lint.sessions import Finding, Level, Ring, Session, Sessions, bytes_of
 from guestsim.show.atacommands import AtaRow
 from guestsim.show.describe import Describer
 from guestsim.show.names import blk_type
@@ -38,6 +38,8 @@ class Linter:
         self._scsi = ScsiChecks()
         self._start_ns: int | None = None
         self._last = 0
+        self._written = b""
+        """By the access that was the event before: what a report without bytes of its own is about."""
 
     def see(self, event: TraceEvent) -> None:
         """Take the next event."""
@@ -62,9 +64,11 @@ class Linter:
         elif kind is EventKind.VIOLATION:
             clause, place, summary, data = event.detail
             assert isinstance(data, bytes)
-            self._say(seen, str(clause), str(summary), str(place), data, Level.MUST)
+            self._say(seen, str(clause), str(summary), str(place), data or self._written, Level.MUST)
         elif kind in _ACCESSES and seen.device in self._describer.ata_hosts:
             self._session(seen).ata.accesses += 1
+        if kind is not EventKind.VIOLATION:
+            self._written = bytes_of(seen.fields) if kind is EventKind.ACCESS_WRITE else b""
         self._check(seen)
 
     def _ended(self, row: AtaRow) -> None:

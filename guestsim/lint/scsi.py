@@ -45,7 +45,8 @@ class ScsiChecks:
         elif taken.form is EVENTS:
             if kind is EventKind.CHAIN and taken.readable:
                 summary = f"an event buffer with {taken.readable} bytes that the device cannot write"
-                say("VIRTIO 1.4 §5.6.6.3", summary, _place(taken), b"", Level.MUST)
+                length = taken.readable.to_bytes(4, "little")
+                say("VIRTIO 1.4 §5.6.6.3", summary, _place(taken), length, Level.MUST)
             elif kind is EventKind.DMA_WRITE and _is_missed(seen):
                 summary = "events were lost: the event queue had no buffers"
                 say("VIRTIO 1.4 §5.6.6.3", summary, _place(taken), bytes_of(seen.fields), Level.SHOULD)

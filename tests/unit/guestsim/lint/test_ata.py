@@ -70,3 +70,8 @@ def test_what_is_found_stands_with_it(tmp_path: Path) -> None:
     (session,) = json.loads(result.output)["sessions"]
     assert [finding["clause"] for finding in session["findings"]] == ["AHCI 1.3.1 §3.3.14"]
     assert session["ata"] == {"commands": 3, "packets": 1, "register-accesses": accesses}
+
+
+def test_a_report_without_bytes_has_those_of_the_access_before_it() -> None:
+    result = run(Path("tests/data/linux-ahci.trace"))
+    assert "PxCMD.ST was set where no device is [17 40 00 00]" in result.output
