@@ -32,10 +32,13 @@ class PciHotplug:
     def __init__(self, assembly: Assembly, bridges: dict[str, PciBridge]) -> None:
         self._assembly = assembly
         self._bridges = bridges
-        self.take_out: Callable[[str], None] = lambda _: None
+        self.take_out: Callable[[str], None] = self._remove
         self.up = 0
         """Slots with something new, which nobody has asked for yet."""
         self._waiting: dict[int, str] = {}
+
+    def _remove(self, name: str) -> None:
+        self._assembly.context.start(self._assembly.remove_device(name))
 
     def added(self, name: str) -> None:
         """A device was plugged while the machine was there."""

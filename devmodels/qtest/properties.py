@@ -29,7 +29,15 @@ BOOLS = {
     "false": "off",
     "n": "off",
 }
-PCI = {"x-pcie-extcap-init": "on", "x-pcie-lnksta-dllla": "on"}
+NUMBERS = ("-1", f"{(1 << 32) - 1}")
+AS_IF_NOT_GIVEN = {
+    **dict.fromkeys(("addr", "discard-granularity", "lun", "scsi-id", "unit", "vectors"), NUMBERS),
+    **dict.fromkeys(("num-queues",), (*NUMBERS, f"{(1 << 16) - 1}")),
+    **dict.fromkeys(("logical-block-size", "physical-block-size"), ("0",)),
+    **dict.fromkeys(("account-failed", "account-invalid"), ("auto",)),
+}
+"""Values that leave it to the device, as on QEMU."""
+PCI = {"romsize": NUMBERS[1], "x-pcie-extcap-init": "on", "x-pcie-lnksta-dllla": "on"}
 BUS_OF_VIRTIO = {
     **PCI,
     **dict.fromkeys(("aer", "ats", "modern-pio-notify", "page-per-vq", "x-disable-pcie"), "off"),
@@ -44,7 +52,7 @@ VIRTIO = {
     **BUS_OF_VIRTIO,
     **dict.fromkeys(("any-layout", "notify-on-empty", "use-disabled-flag", "use-started"), "on"),
 }
-BLOCK = dict.fromkeys(("account-failed", "account-invalid", "backend-defaults"), "auto")
+BLOCK = {"backend-defaults": "auto"}
 SCSI = {
     **BLOCK,
     "port-index": "0",
@@ -52,17 +60,22 @@ SCSI = {
     "scsi-version": "5",
     "quirk-mode-page-vendor-specific-apple": "off",
 }
-CD = {"min-io-size": "0", "opt-io-size": "0", "write-cache": "auto"}
+CD = {
+    **dict.fromkeys(("logical-block-size", "min-io-size", "opt-io-size", "physical-block-size"), "0"),
+    "discard-granularity": NUMBERS[1],
+    "write-cache": "auto",
+}
 FIXED: dict[str, Mapping[str, str]] = {
     "virtio-blk-pci": {
         **VIRTIO,
         **BLOCK,
+        "class": "0",
         "report-discard-granularity": "on",
         "scsi": "off",
         "x-enable-wce-if-config-wce": "on",
     },
     "virtio-scsi-pci": VIRTIO,
-    "scsi-hd": SCSI,
+    "scsi-hd": {**SCSI, **dict.fromkeys(("cyls", "heads", "secs"), "0")},
     "scsi-cd": {
         **SCSI,
         **CD,
@@ -110,11 +123,13 @@ def says_nothing(model: str, key: str, value: object, names: set[str]) -> bool:
         return key not in names
     hyphens = key.replace("_", "-")
     fixed = FIXED.get(model, {}).get(hyphens)
+    given = _word(value)
+    if hyphens in AS_IF_NOT_GIVEN and fixed is None:
+        return given in AS_IF_NOT_GIVEN[hyphens] and not names.isdisjoint(
+            (key, hyphens, key.replace("-", "_"))
+        )
     if fixed is None and WITHOUT_MEANING.get(hyphens) not in names:
         return False
-    given = _word(value)
-    if fixed == "auto":
-        return given == fixed  # other values are those of a property here, or of none
     if (fixed is None or fixed in BOOLS) and given not in BOOLS.values():
         raise OptionError(f"Parameter '{key}' expects 'on' or 'off'")
     if fixed is not None and given != fixed:

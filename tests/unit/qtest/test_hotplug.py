@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from devmodels.qtest.hotplug import EJECT, HOTPLUG_PORT, REMOVABLE
+from tests.unit.qtest.bench import machine
 from tests.unit.qtest.test_control import NULL, Monitor, monitor
 
 EMPTY = 0xFFFF_FFFF
@@ -120,3 +121,11 @@ def test_an_ide_controller_is_not_plugged_later(driver: str) -> None:
         assert (
             ask.refused("device_add", driver=driver) == "Parameter 'driver' expects a pluggable device type"
         )
+
+
+def test_a_slot_is_let_go_where_nobody_can_give_a_command() -> None:
+    line = f"{NULL}n0 -device virtio-blk-pci,drive=n0,addr=8 -device ich9-ahci,addr=9"
+    with machine("-M", "pc", "-nodefaults", *line.split()) as client:
+        assert client.config(8, 0, 0) == VIRTIO_BLK
+        assert client.ask("outl 0xae08 0x300") == "OK"
+        assert (client.config(8, 0, 0), client.config(9, 0, 0)) == (EMPTY, EMPTY)

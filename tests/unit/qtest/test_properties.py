@@ -79,6 +79,15 @@ def test_what_devices_do_anyway_is_taken() -> None:
         assert client.config(8, 0, 0) == 0x1001_1AF4
 
 
+def test_what_leaves_it_to_the_device_is_as_if_it_were_not_said() -> None:
+    blk = "num-queues=65535,vectors=-1,logical_block_size=0,discard_granularity=4294967295,class=0,romsize=4294967295"
+    line = f"{BLK},{blk} {NULL}n1 -device ide-hd,drive=n1,unit=4294967295,account-failed=auto"
+    line += f" -device ide-cd,logical_block_size=0 {NULL}n2 -device virtio-scsi-pci,num_queues=-1"
+    line += " -device scsi-hd,drive=n2,scsi-id=-1,lun=-1,cyls=0"
+    with machine("-M", "pc", "-nodefaults", *line.split()) as client:
+        assert client.config(8, 0, 0) == 0x1001_1AF4
+
+
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
