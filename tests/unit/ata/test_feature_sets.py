@@ -304,8 +304,13 @@ def test_nothing_is_erased_after_five_wrong_passwords() -> None:
     with Host() as host:
         host.do(0xF1, given=password("secret"))
         host.disk.reset(Reset.POWER_ON, lambda: None)
+        for _ in range(4):
+            assert host.do(0xF2, given=password("wrong")).error == Error.ABRT
+        assert host.do(0xF2, given=password("secret")).status == OK, "the fifth attempt"
+        host.disk.reset(Reset.POWER_ON, lambda: None)
         for _ in range(5):
             host.do(0xF2, given=password("wrong"))
+        assert host.do(0xF2, given=password("secret")).error == Error.ABRT
         host.do(0xF3)
         assert host.do(0xF4, given=password("secret")).error == Error.ABRT
         host.disk.reset(Reset.POWER_ON, lambda: None)

@@ -106,6 +106,8 @@ def test_an_echo_is_for_its_nexus(world: World) -> None:
     world.first.good(buffer(0x3B, 10, 0, 5), out=b"hello")
     assert world.first.good(buffer(0x3C, 10, 0, 252), room=252) == b"hello"
     assert world.second.do(buffer(0x3C, 10, 0, 8), room=8).code == 0x2C00
+    world.second.good(buffer(0x3B, 10, 0, 3), out=b"you")
+    assert world.first.good(buffer(0x3C, 10, 0, 252), room=252) == b"hello"
     assert world.first.good(buffer(0x3C, 11, 0, 4), room=4).hex() == "01001000"
     world.target.nexus_lost(world.first.nexus)
     assert world.first.nexus not in world.disk.buffers.echoes

@@ -323,6 +323,8 @@ def test_streaming(cd: DriveWorld) -> None:
     assert speeds(cd)[1] == 7040
     answer = cd.first.do(cdb, out=streaming(time=0))
     assert (answer.code, answer.field) == (0x2600, (16, None))
+    answer = cd.first.do(cdb, out=struct.pack(">B3xIIIIII", 0, 10, 9, 1000, 1000, 0, 1000))
+    assert (answer.code, answer.field) == (0x2600, (8, None))
     answer = cd.first.do("b6 00 00 00 00 00 00 00 00 00 08 00", out=bytes(8))
     assert (answer.key, answer.code) == (5, 0x1A00)
     assert cd.first.do(cdb, out=bytes(8)).code == 0x1A00
