@@ -24,7 +24,7 @@ from devmodels.dma import Direction
 from devmodels.iocontext import IoContext, IoThread
 from devmodels.memory import GuestMemory
 from devmodels.memoryregions import GuestMemoryError
-from devmodels.virtio.constants import EVENT_IDX, INDIRECT_DESC, MAX_QUEUE_SIZE, RING_RESET
+from devmodels.virtio.constants import EVENT_IDX, INDIRECT_DESC, MAX_QUEUE_SIZE, RING_RESET, Status
 from devmodels.virtio.device import CORE_FEATURES, VirtioDevice
 from devmodels.virtio.queue import VirtQueue
 from devmodels.virtio.ring import Chain, RingError
@@ -134,11 +134,14 @@ class VirtioBlk(VirtioDevice):
         return len(self.queues) if self.has(BlkFeature.VIRTIO_BLK_F_MQ) else 1
 
     def features_accepted(self) -> None:
-        """Settle the limits that bind the driver and, but through the legacy interface, the write-cache mode."""
+        """Settle the limits that bind the driver and, but through the legacy interface, the write-cache mode.
+
+        QEMU settles the mode with DRIVER_OK.
+        """
         options = self.options
         self.size_max = options.size_max if self.has(BlkFeature.VIRTIO_BLK_F_SIZE_MAX) else 0
         self.seg_max = options.segments() if self.has(BlkFeature.VIRTIO_BLK_F_SEG_MAX) else MAX_QUEUE_SIZE
-        if not self.legacy:
+        if not self.legacy and (self.status & Status.DRIVER_OK or not self.as_qemu):
             self._settle_write_cache()
 
     def legacy_driver_ok(self) -> None:

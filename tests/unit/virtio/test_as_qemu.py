@@ -396,3 +396,18 @@ def test_a_buffer_of_a_packed_ring_has_the_id_of_its_first_or_last_descriptor(
     while rig.device.context.turn():
         pass
     assert struct.unpack("<IH", memory.read(desc + 8, 6)) == (513, ident)
+
+
+@pytest.mark.parametrize(("profile", "early"), [(Profile.QEMU, True), (Profile.STRICT, False)])
+def test_the_write_cache_mode_follows_from_the_features_with_driver_ok(profile: Profile, early: bool) -> None:
+    """§5.2.5.1 has it from FEATURES_OK on."""
+    rig = blk(profile=profile)
+    device = rig.device
+    device.write_status(0)
+    device.write_status(3)
+    device.write_features(VERSION_1 >> 32, select=1)
+    device.write_features(0, select=0)
+    device.write_status(11)
+    assert rig.backend.write_cache is early
+    device.write_status(15)
+    assert rig.backend.write_cache is False
