@@ -28,9 +28,6 @@ RANGE_OPS = {
     BlkType.VIRTIO_BLK_T_SECURE_ERASE: (BlkFeature.VIRTIO_BLK_F_SECURE_ERASE, Op.SECURE_ERASE),
 }
 
-MOST_READ = 1 << 20
-"""Bytes of segments that are looked at where there are more than the limit."""
-
 
 def range_parts(device: VirtioBlk, request: BlkRequest, kind: BlkType) -> list[RangePart]:
     """The parts of a discard, write-zeroes or secure-erase request; none where it has been refused."""
@@ -46,7 +43,8 @@ def range_parts(device: VirtioBlk, request: BlkRequest, kind: BlkType) -> list[R
         reason = f"{kind.name} with {size} bytes where one segment is supported"
         device.refuse(request, S_UNSUPP, reason, op, clause=OPERATION)
         return []
-    whole = (size if count <= most else min(size, MOST_READ)) // SEGMENT_SIZE * SEGMENT_SIZE
+    # Of more than a request may have no more are looked at: they cost what the driver likes.
+    whole = min(count, most) * SEGMENT_SIZE
     data = gather(device.memory, skip(request.chain.readable, HEADER_SIZE), whole)
     segments = list(RANGE_SEGMENT.layout.iter_unpack(data))
     flags = _wrong_flags(segments, RANGE_FLAG_UNMAP if op is Op.WRITE_ZEROES else 0)

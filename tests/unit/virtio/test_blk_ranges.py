@@ -82,6 +82,16 @@ def test_unknown_flags_come_before_the_number_of_segments(request_kind: int, fla
     assert r.clauses == [OPERATION]
 
 
+@pytest.mark.parametrize(("request_kind", "flags"), UNKNOWN)
+def test_no_more_segments_are_looked_at_than_a_request_may_have(request_kind: int, flags: int) -> None:
+    """Else a request that is refused anyway costs what its driver likes."""
+    limits = {f"max_{name}_seg": 3 for name in ("discard", "write_zeroes", "secure_erase")}
+    r = blk(secure_erase=True, options=limits)
+    assert r.send(request_kind, 0, segment(1, 1) * 3 + segment(0, 1, flags)) == Answer(IOERR, 1, b"")
+    assert r.send(request_kind, 0, segment(1, 1) * 2 + segment(0, 1, flags) * 2) == Answer(UNSUPP, 1, b"")
+    assert r.disk.log == []
+
+
 @ranges
 @pytest.mark.parametrize("length", [0, 1, 15, 17, 31])
 def test_segments_must_be_whole(request_kind: int, bit: int, length: int) -> None:
