@@ -80,6 +80,7 @@ class SplitRing:
         "_used_idx",
         "_used_ring",
         "_waiting",
+        "features",
         "in_flight",
         "parts",
         "size",
@@ -105,6 +106,7 @@ class SplitRing:
         self._memory = memory
         self.size = size
         self.parts = parts
+        self.features = features
         self._mask = size - 1
         self._max_chain = size if strict else max(size, COMMON_CHAIN_LIMIT)
         self._steps = range(1, self._max_chain + 1)

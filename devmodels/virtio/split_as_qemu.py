@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from devmodels.memory import GuestMemory
 from devmodels.virtio.constants import NOTIFY_ON_EMPTY
 from devmodels.virtio.layout import DESC_SIZE, VIRTQ_DESC_F_INDIRECT, VIRTQ_DESC_F_NEXT
 from devmodels.virtio.ring import Chain
@@ -22,20 +21,11 @@ class SplitRingAsQemu(SplitRing):
 
     ALWAYS_INDIRECT = True
 
-    __slots__ = ("_on_empty", "_told")
+    __slots__ = ("_told",)
 
-    def __init__(
-        self,
-        memory: GuestMemory,
-        size: int,
-        parts: tuple[int, int, int],
-        features: int,
-        *args: Any,
-        **options: Any,
-    ) -> None:
-        super().__init__(memory, size, parts, features, *args, **options)
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
         self._told = False
-        self._on_empty = bool(features & NOTIFY_ON_EMPTY)
 
     def _walk(self, chain: Chain, fetch: Fetch, index: int, limit: int, steps: range) -> int:
         if fetch is self._fetch:
@@ -48,11 +38,10 @@ class SplitRingAsQemu(SplitRing):
         """Show the driver what was pushed; returns whether to notify it."""
         shown = self.unshown
         told, self._told = self._told, self._told or shown
-        return (
-            super().publish()
-            or (self._event_idx and self._told and not told)
-            or (self._on_empty and shown and not self.in_flight and not self.available())
-        )
+        if super().publish() or (self._event_idx and self._told and not told):
+            return True
+        empty = self.features & NOTIFY_ON_EMPTY and shown and not self.in_flight
+        return bool(empty) and not self.available()
 
     def save(self) -> RingState:
         """Also whether the driver was told of any buffers."""

@@ -153,14 +153,18 @@ def _wrong(text: str) -> NoReturn:
     raise typer.Exit(2)
 
 
+def result_of(unexplained: int) -> str:
+    """The line that says how many differences nobody has explained."""
+    return f"[bold {'red' if unexplained else 'green'}]unexplained differences: {unexplained}[/]"
+
+
 def show(report: Report, console: Console) -> None:
     """Print a report, its result above and below."""
 
     def say(text: str) -> None:
         console.print(text, soft_wrap=True)
 
-    total = len(report.unexplained)
-    result = f"[bold {'red' if total else 'green'}]unexplained differences: {total}[/]"
+    result = result_of(len(report.unexplained))
     say(result)
     counts = report.counts
     as_qemu = " as QEMU's" if report.device.profile == "qemu" else ""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
+from guestsim.diff.command import result_of
 from guestsim.diff.known import KNOWN
 from guestsim.diff.scripts import ScriptDiff, compare_script
 from guestsim.outputs import counted
@@ -33,8 +34,7 @@ def show(reports: Sequence[ScriptDiff], console: Console) -> None:
     def say(text: str) -> None:
         console.print(text, soft_wrap=True)
 
-    total = sum(report.unexplained is not None for report in reports)
-    result = f"[bold {'red' if total else 'green'}]unexplained differences: {total}[/]"
+    result = result_of(sum(report.unexplained is not None for report in reports))
     say(result)
     for report in reports:
         if report.skipped is not None:
