@@ -79,6 +79,9 @@ class EventKind(Enum):
     NODE_END = "node-end"
 
 
+NO_DISC, PLAIN_DISC = "", "plain"
+"""What DISC says of a drive without a disc, and of one whose blocks are those of its node; tracks are JSON."""
+
 MAX_PAYLOAD = 256 << 20
 """Most bytes that an event can have in a file."""
 

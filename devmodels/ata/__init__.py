@@ -18,12 +18,19 @@ they come from.  No coroutine waits for a guest: what an adapter has to keep bet
 ACS-3 (INCITS 522), ACS-4 (INCITS 529); what these have made obsolete: ATA/ATAPI-5 to -7 and ATA8-ACS.
 """
 
-from devmodels.ata.command import AtaCommand, AtaError, HostAdapter
-from devmodels.ata.constants import Error, Reset, Status
-from devmodels.ata.device import AtaDevice
-from devmodels.ata.table import PENDING, Addressing, Command, Protocol
-from devmodels.ata.taskfile import Place, TaskFile
-from devmodels.ata.transfer import DataIn, DataOut, Transfer
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from devmodels.lazy import exports
+
+if TYPE_CHECKING:
+    from devmodels.ata.command import AtaCommand, AtaError, HostAdapter
+    from devmodels.ata.constants import Error, Reset, Status
+    from devmodels.ata.device import AtaDevice
+    from devmodels.ata.table import PENDING, Addressing, Command, Protocol
+    from devmodels.ata.taskfile import Place, TaskFile
+    from devmodels.ata.transfer import DataIn, DataOut, Transfer
 
 __all__ = [
     "PENDING",
@@ -43,3 +50,16 @@ __all__ = [
     "TaskFile",
     "Transfer",
 ]
+
+__getattr__ = exports(
+    __name__,
+    {
+        "command": "AtaCommand AtaError HostAdapter",
+        "constants": "Error Reset Status",
+        "device": "AtaDevice",
+        "table": "PENDING Addressing Command Protocol",
+        "taskfile": "Place TaskFile",
+        "transfer": "DataIn DataOut Transfer",
+    },
+)
+"""A device is slow to import, and its addresses and constants are wanted where there is none."""

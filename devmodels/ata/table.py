@@ -54,6 +54,11 @@ class Protocol(Enum):
         return self in _QUEUED
 
     @property
+    def dma(self) -> bool:
+        """Whether data goes by DMA, of a command that is not queued."""
+        return self in (Protocol.DMA_IN, Protocol.DMA_OUT)
+
+    @property
     def pio(self) -> bool:
         """Whether data goes in DRQ data blocks."""
         return self in (Protocol.PIO_IN, Protocol.PIO_OUT)

@@ -27,16 +27,16 @@ from devmodels.blockbackend.options import MAX_SIZE
 from devmodels.blockbackend.permissions import Perm, PermissionConflictError, Role, Use
 from devmodels.blockbackend.removable import Tray
 from devmodels.blockbackend.request import WITH_FUA, Op, Read, ReadNow, Request, WriteNow
-from devmodels.blockbackend.requesttrace import disc_of
 from devmodels.blockbackend.serving import Serving
 from devmodels.blockbackend.throttling import Throttled
 from devmodels.blockbackend.waiting import BUSY, STOPPED
 from devmodels.iocontext import IoContext
 from devmodels.runstate import RunState
-from devmodels.trace import EventKind, Tracer
+from devmodels.trace import NO_DISC, PLAIN_DISC, EventKind, Tracer
 
 if TYPE_CHECKING:
     from devmodels.blockbackend.listing import RequestData
+    from devmodels.blockbackend.requesttrace import RequestTrace
     from devmodels.blockbackend.throttling import Member, ThrottleGroup
 
 logger = logs.logger(__name__)
@@ -44,6 +44,17 @@ _this_thread = threading.get_ident
 
 _WRITE = Op.WRITE
 """A name of the module: half the price of an enumeration's member, which counts here."""
+
+
+def disc_of(node: BlockNode) -> str:
+    """What a drive over a node has for a disc, as a trace says it."""
+    if node.empty:
+        return NO_DISC
+    if node.disc is None:
+        return PLAIN_DISC
+    from devmodels.disc.text import to_text  # slow to import, and for discs with tracks only
+
+    return to_text(node.disc)
 
 
 def _shown(node: BlockNode) -> tuple[int, int, int, int, int]:
@@ -85,7 +96,6 @@ class BlockBackend:
         used = Perm.CONSISTENT_READ if self.read_only else Perm.CONSISTENT_READ | Perm.WRITE
         self._serving = serving = Serving(self, node, RunState() if run_state is None else run_state)
         self.stats = serving.stats
-        self.told = serving.told
         self.runs = serving.runs
         self.waiting = serving.waiting
         self.in_flight = serving.in_flight
@@ -269,7 +279,7 @@ class BlockBackend:
         request.started_ns = self._now()
         self.in_flight[request] = None
         if serving.trace is not None:
-            self.told.submitted(serving.trace, request)
+            serving.told.submitted(serving.trace, request)
         waiting = self.waiting
         if waiting.aside:
             waiting.requests.append(request)
@@ -362,6 +372,11 @@ class BlockBackend:
     # --- the trace
 
     @property
+    def told(self) -> RequestTrace:
+        """What the trace has been told of requests."""
+        return self._serving.told
+
+    @property
     def trace(self) -> Tracer | None:
         """Who is given every request of a device, and what becomes of it below; such go one by one then."""
         return self._serving.trace
@@ -369,7 +384,7 @@ class BlockBackend:
     @trace.setter
     def trace(self, trace: Tracer | None) -> None:
         self._serving.trace = trace
-        self.told.begin(trace)
+        self._serving.told.begin(trace)
         self._configure()
 
     # --- where requests go, by the modes of the moment
@@ -387,7 +402,7 @@ class BlockBackend:
             self._write_now, serving.begin_write = self.edge.write_now, self.edge.begin_write
         handlers = modes.handlers(self.edge.handlers, member, self.read_only, self._write_cache)
         if serving.trace is not None:
-            handlers = [partial(self.told.serve, handler) for handler in handlers]
+            handlers = [partial(serving.told.serve, handler) for handler in handlers]
         serving.handlers = handlers
 
     # --- requests that wait, or are under way

@@ -18,7 +18,6 @@ from devmodels.blockbackend import options as block_options
 from devmodels.blockbackend.backend import BlockBackend
 from devmodels.blockbackend.drain import below, drained
 from devmodels.blockbackend.edge import Edge, move
-from devmodels.blockbackend.graphtrace import GraphTrace
 from devmodels.blockbackend.moving import PinnedError, move_to
 from devmodels.blockbackend.node import BlockNode
 from devmodels.blockbackend.objects import KINDS as BLOCK_KINDS
@@ -35,6 +34,7 @@ from devmodels.secretobjects import Secrets
 from devmodels.trace import Tracer
 
 if TYPE_CHECKING:
+    from devmodels.blockbackend.graphtrace import GraphTrace
     from devmodels.blockbackend.throttling import ThrottleGroup, ThrottleLimits
 
 KINDS = ("iothread", "secret", *BLOCK_KINDS)
@@ -78,7 +78,12 @@ class Graph:
 
     @tracer.setter
     def tracer(self, tracer: Tracer | None) -> None:
-        self._trace = None if tracer is None else GraphTrace(tracer)
+        if tracer is None:
+            self._trace = None
+        else:
+            from devmodels.blockbackend.graphtrace import GraphTrace  # slow to import, and for traces only
+
+            self._trace = GraphTrace(tracer)
         self._watch()
 
     def _watch(self) -> None:

@@ -43,6 +43,10 @@ class GraphTrace:
         self._running: dict[Request, list[Station]] = {}
         self._steps = 0
 
+    def before(self, node: BlockNode, served: Served) -> Traced:
+        """What stands before `served`, which serves the requests of `node`."""
+        return Traced(node, served, self)
+
     def begin(self, request: Request, station: Station) -> None:
         """`request` is at `station` from now on, too."""
         stations = self._running.get(request)

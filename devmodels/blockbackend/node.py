@@ -15,7 +15,6 @@ from devmodels.blockbackend.debug.announcing import FLUSHES, Announced
 from devmodels.blockbackend.drain import Section
 from devmodels.blockbackend.edge import Edge
 from devmodels.blockbackend.fitting import Fitting
-from devmodels.blockbackend.graphtrace import GraphTrace, Traced
 from devmodels.blockbackend.options import NodeOptions
 from devmodels.blockbackend.permissions import Perm, Role, Use
 from devmodels.blockbackend.ranges import InFlight
@@ -25,6 +24,7 @@ from devmodels.iocontext import IoContext, Lock
 from devmodels.secretobjects import Secrets
 
 if TYPE_CHECKING:
+    from devmodels.blockbackend.graphtrace import GraphTrace
     from devmodels.blockbackend.listing import Where
     from devmodels.blockbackend.throttling import ThrottleGroup
     from devmodels.disc import Disc
@@ -169,7 +169,7 @@ class BlockNode:
     def served(self) -> Served:
         """What requests go to: the node itself, or what counts them, behind what tells a trace of them."""
         served = self if self.counted is None else self.counted
-        return served if self.trace is None else Traced(self, served, self.trace)
+        return served if self.trace is None else self.trace.before(self, served)
 
     @property
     def serialised(self) -> bool:

@@ -14,22 +14,9 @@ from devmodels.blockbackend.status import STATUS_BYTES
 from devmodels.blockbackend.vectors import digest
 from devmodels.iocontext import Cancelled
 from devmodels.trace import MAX_PAYLOAD, EventKind, Tracer
-from devmodels.tracefile.format import NO_DISC, PLAIN_DISC
 
 if TYPE_CHECKING:
     from devmodels.blockbackend.backend import BlockBackend
-    from devmodels.blockbackend.node import BlockNode
-
-
-def disc_of(node: BlockNode) -> str:
-    """What a drive over a node has for a disc, as a trace says it."""
-    if node.empty:
-        return NO_DISC
-    if node.disc is None:
-        return PLAIN_DISC
-    from devmodels.disc.text import to_text  # slow to import, and for discs with tracks only
-
-    return to_text(node.disc)
 
 
 class RequestTrace:

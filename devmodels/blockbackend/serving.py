@@ -13,7 +13,6 @@ from devmodels.blockbackend.edge import Handler
 from devmodels.blockbackend.errorpolicy import IoStatus, errno_of, error_event, status_of
 from devmodels.blockbackend.node import BlockNode
 from devmodels.blockbackend.request import BeginWrite, Flags, Op, Request
-from devmodels.blockbackend.requesttrace import RequestTrace
 from devmodels.blockbackend.runs import Runs
 from devmodels.blockbackend.vectors import clear
 from devmodels.blockbackend.waiting import STOPPED, Waiting
@@ -23,6 +22,7 @@ from devmodels.trace import EventKind, Tracer
 
 if TYPE_CHECKING:
     from devmodels.blockbackend.backend import BlockBackend
+    from devmodels.blockbackend.requesttrace import RequestTrace
 
 logger = logs.logger(__name__)
 
@@ -44,6 +44,7 @@ class Serving:
     __slots__ = (
         "_backend",
         "_idle",
+        "_told",
         "begin_write",
         "closed",
         "context",
@@ -55,7 +56,6 @@ class Serving:
         "run_state",
         "runs",
         "stats",
-        "told",
         "trace",
         "waiting",
     )
@@ -68,8 +68,7 @@ class Serving:
         self.stats = BlockStats()
         self.io_status: IoStatus = "ok"
         self.trace: Tracer | None = None
-        self.told = RequestTrace(backend)
-        """What the trace has been told of requests."""
+        self._told: RequestTrace | None = None
         self.in_flight: dict[Request, None] = {}
         self.now = time.monotonic_ns if node.context.kind is ClockKind.WALL else node.context.now_ns
         self.handlers: list[Handler] = []
@@ -79,6 +78,15 @@ class Serving:
         self._idle: Event | None = None
         self.closed = False
         """No error holds a request any more."""
+
+    @property
+    def told(self) -> RequestTrace:
+        """What the trace has been told of requests."""
+        if self._told is None:
+            from devmodels.blockbackend.requesttrace import RequestTrace  # slow, for traces only
+
+            self._told = RequestTrace(self._backend)
+        return self._told
 
     def moved(self, context: IoContext) -> None:
         """Requests come on `context` from now on; nothing runs meanwhile."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import zlib
+import binascii
 from collections.abc import Iterable, Sequence
 
 ZEROES = bytes(1 << 16)
@@ -52,7 +52,7 @@ def digest(vectors: Iterable[bytes | bytearray | memoryview]) -> int:
     """The CRC-32 of the payload."""
     value = 0
     for vector in vectors:
-        value = zlib.crc32(vector, value)
+        value = binascii.crc32(vector, value)
     return value
 
 

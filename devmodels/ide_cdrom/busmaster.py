@@ -22,7 +22,6 @@ import msgspec
 from devmodels.ata.command import AtaError
 from devmodels.conformance import written
 from devmodels.dma import Direction, DmaMap
-from devmodels.ide_cdrom.masterstate import MasterState, PieceState
 from devmodels.ide_cdrom.registers import BusMasterAsQemu, BusMasterRegisters
 from devmodels.memory import GuestMemory
 from devmodels.memoryregions import GuestMemoryError
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from devmodels.ata.device import AtaDevice
     from devmodels.ata.transfer import Transfer
     from devmodels.ide_cdrom.channel import Channel
+    from devmodels.ide_cdrom.masterstate import MasterState
     from devmodels.ide_cdrom.unit import Unit
 
 REGION = Codec.ints(lambda c: c.Struct("address" / c.Int32ul, "count" / c.Int16ul, "flags" / c.Int16ul))
@@ -150,6 +150,8 @@ class BusMaster:
 
     def save(self) -> MasterState:
         """Where it is in its table, and what it moves."""
+        from devmodels.ide_cdrom.masterstate import MasterState, PieceState  # slow, seldom wanted
+
         mapped = None
         if self._waiting and self._waiting[0].command is not None:
             mapped = self._maps.get(self._waiting[0].command)

@@ -6,11 +6,9 @@ from typing import Annotated
 
 import msgspec
 
-from devmodels.ata.state import Dword
-
 Number = Annotated[int, msgspec.Meta(ge=0, le=1)]
 """Of a unit."""
-Region = tuple[Dword, Annotated[int, msgspec.Meta(ge=1, le=1 << 16)]]
+Region = tuple[Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)], Annotated[int, msgspec.Meta(ge=1, le=1 << 16)]]
 """Address and length."""
 
 

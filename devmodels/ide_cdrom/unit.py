@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING
 
 from devmodels.ata.command import AtaCommand
 from devmodels.ata.constants import READY, Reset, Status
-from devmodels.ata.table import Protocol
 from devmodels.ata.taskfile import TaskFile
 
 PIO_READS = frozenset({0x20, 0x24, 0x29, 0xC4})
@@ -38,8 +37,6 @@ PACKET_DMA = 0x01
 COMMAND_DATA, TO_HOST = 0x01, 0x02
 """Interrupt reason (count) of a packet command: C/D, I/O."""
 DIRECT = READY | Status.DRQ
-
-_BY_DMA = (Protocol.DMA_IN, Protocol.DMA_OUT)
 
 
 class Phase(Enum):
@@ -279,7 +276,12 @@ class Unit:
         self.channel.bus_master.forget(self)
         self.command = None
         self.phase, self.status = Phase.IDLE, taskfile.status
-        read = entry is not None and entry.protocol is Protocol.PIO_IN and command.transfer is not None
+        read = (
+            entry is not None
+            and entry.protocol.pio
+            and command.transfer is not None
+            and not command.transfer.out
+        )
         if not read or taskfile.status & Status.ERR:
             self._set_interrupt(True)
 
@@ -365,6 +367,6 @@ def _nothing() -> TaskFile:
 
 def _by_dma(command: AtaCommand) -> bool:
     assert command.entry is not None
-    if command.entry.protocol is Protocol.PACKET:
+    if command.packet is not None:
         return bool(command.taskfile.features & PACKET_DMA)
-    return command.entry.protocol in _BY_DMA
+    return command.entry.protocol.dma

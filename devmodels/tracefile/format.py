@@ -19,7 +19,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from devmodels.trace import EventKind
+from devmodels.trace import PLAIN_DISC, EventKind
 
 MAGIC = b"devmodels-trace\n"
 VERSION = 2
@@ -60,13 +60,11 @@ class FrameHead(NamedTuple):
     crc: int
 
 
-NO_DISC, PLAIN_DISC = "", "plain"
-
-
 class DiskFacts(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True):
     """What a device sees of its disk: `size` in bytes, limits in bytes and pieces (0: none).
 
-    `disc` is what a drive has for one: `NO_DISC`, `PLAIN_DISC` (its blocks are those of the node), or tracks as JSON.
+    `disc` is what a drive has for one: `trace.NO_DISC`, `PLAIN_DISC` (its blocks are those of the node), or tracks as
+    JSON.
     `running` is whether its machine ran when the device was made, None in older files.
     """
 

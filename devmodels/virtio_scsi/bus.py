@@ -5,7 +5,7 @@ The driver is the one initiator port; what it names with the eight bytes of a `l
 
 from __future__ import annotations
 
-import zlib
+import binascii
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Protocol
 
@@ -70,7 +70,7 @@ class ScsiBus:
         self.violations = violations
         self.targets: dict[int, ScsiTarget] = {}
         self.listener: BusListener | None = None
-        self._initiator = sas_transport_id(_LOCALLY_ASSIGNED | zlib.crc32(name.encode()))
+        self._initiator = sas_transport_id(_LOCALLY_ASSIGNED | binascii.crc32(name.encode()))
         self._nexuses: dict[int, Nexus] = {}
         self.connected = False
         self.attention = self._attention_as_qemu() if violations.as_qemu else None

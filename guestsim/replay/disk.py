@@ -14,8 +14,8 @@ from devmodels.blockbackend.request import Op, Request, UpdateRequest
 from devmodels.blockbackend.status import STATUS_BYTES, BlockStatus, Status
 from devmodels.blockbackend.vectors import scatter
 from devmodels.disc.text import from_text
+from devmodels.trace import NO_DISC, PLAIN_DISC
 from devmodels.tracefile import DiskFacts
-from devmodels.tracefile.format import NO_DISC, PLAIN_DISC
 from guestsim.replay.follow import Follower
 
 if TYPE_CHECKING:

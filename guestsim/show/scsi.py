@@ -14,7 +14,7 @@ from devmodels.scsi.fields import Layout
 from devmodels.scsi.layout import sense as sense_layout
 from devmodels.scsi.lun import parse_lun
 from devmodels.scsi.mmc import commands as mmc
-from devmodels.tracefile.format import NO_DISC, PLAIN_DISC
+from devmodels.trace import NO_DISC, PLAIN_DISC
 from devmodels.virtio_scsi.layout import (
     COMMAND_FIXED,
     COMMAND_SIZE,

@@ -7,9 +7,8 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from devmodels.scsi.constants import SenseKey
-from devmodels.trace import EventKind, TraceEvent
+from devmodels.trace import NO_DISC, EventKind, TraceEvent
 from devmodels.tracefile import DeviceFacts
-from devmodels.tracefile.format import NO_DISC
 from devmodels.virtio_blk.layout import SECTOR
 from guestsim.forms import BLK, CONTROL, CommandForm, Form
 from guestsim.show import names, scsi

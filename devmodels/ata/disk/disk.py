@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import zlib
+import binascii
 from collections.abc import Callable, Sequence
 from functools import cached_property
 
@@ -142,12 +142,12 @@ class AtaDisk(AtaDevice):
     @property
     def serial(self) -> str:
         """The serial number: as given, or made of what the disk is called."""
-        return self.options.serial or f"{zlib.crc32(self.name.encode()):08x}"
+        return self.options.serial or f"{binascii.crc32(self.name.encode()):08x}"
 
     @property
     def wwn(self) -> int:
         """The world wide name: as given, or a locally assigned one made of its serial number."""
-        return self.options.wwn or LOCALLY_ASSIGNED | zlib.crc32(self.serial.encode())
+        return self.options.wwn or LOCALLY_ASSIGNED | binascii.crc32(self.serial.encode())
 
     @property
     def trims(self) -> bool:

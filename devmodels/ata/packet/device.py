@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import zlib
+import binascii
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -96,7 +96,7 @@ class AtapiDevice(AtaDevice):
     @property
     def serial(self) -> str:
         """The serial number: as given, or made of what the drive is called."""
-        return self.options.serial or f"{zlib.crc32(self.name.encode()):08x}"
+        return self.options.serial or f"{binascii.crc32(self.name.encode()):08x}"
 
     # --- commands
 

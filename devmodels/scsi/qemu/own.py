@@ -9,7 +9,7 @@ from devmodels.blockbackend import Flags, Op
 from devmodels.scsi.asc import Asc
 from devmodels.scsi.constants import DeviceType, SenseKey
 from devmodels.scsi.qemu import cdb as layout
-from devmodels.scsi.qemu import pages, toc
+from devmodels.scsi.qemu import pages
 from devmodels.scsi.qemu.front import (
     INVALID_FIELD,
     OUT_OF_RANGE,
@@ -136,6 +136,8 @@ class OwnFront(Front):
 
     def read_toc(self, _task: Task, cdb: bytes) -> bytes:
         """READ TOC/PMA/ATIP, also of what has no tracks."""
+        from devmodels.scsi.qemu import toc  # disks are seldom asked for it
+
         data = toc.read(self.blocks, cdb)
         if data is None:
             raise CheckCondition(INVALID_FIELD)
