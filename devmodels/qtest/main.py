@@ -15,6 +15,8 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from devmodels.qtest import quickimports
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
@@ -28,6 +30,7 @@ def main() -> None:
     """Entry point."""
     # What a start makes stays: nothing of it is garbage, and a collector would look at all of it again and again.
     gc.disable()
+    quickimports.install()
     _import_msgspec()
     _on_signals(_end_at_once)
     status = run(sys.argv[1:])
