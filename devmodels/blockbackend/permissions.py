@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from enum import Flag, IntFlag, auto
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from devmodels.options import OptionError
 
@@ -52,7 +54,7 @@ class Role(Flag):
     PRIMARY = auto()
 
 
-class Use(NamedTuple):
+class Use(msgspec.Struct, frozen=True):
     """The two sets of one kind of user."""
 
     used: Perm

@@ -47,7 +47,7 @@ class _Loader(SourceFileLoader):
         return code
 
 
-class _Finder:
+class Finder:
     """One of `sys.meta_path`."""
 
     def __init__(self) -> None:
@@ -64,7 +64,7 @@ class _Finder:
         names = self._names(folder)
         if f"{last}.py" in names:
             file, inside = f"{folder}/{last}.py", None
-        elif last in names:
+        elif last in names and "__init__.py" in self._names(f"{folder}/{last}"):
             file, inside = f"{folder}/{last}/__init__.py", [f"{folder}/{last}"]
         else:
             return None
@@ -88,4 +88,4 @@ class _Finder:
 def install() -> None:
     """From now on; not where what is compiled has another name than usual."""
     if sys.pycache_prefix is None and not sys.flags.optimize:
-        sys.meta_path.insert(0, _Finder())
+        sys.meta_path.insert(0, Finder())

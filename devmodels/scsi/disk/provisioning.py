@@ -7,7 +7,9 @@ mode page; one that is crossed is a unit attention condition of every nexus, onc
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from devmodels.scsi.asc import Asc
 from devmodels.scsi.fields import Layout
@@ -47,7 +49,7 @@ def mode_page() -> ModePage:
     return ModePage(0x1C, PAGE, subpage=2, tail=(bytes(size), changeable * THRESHOLDS))
 
 
-class Threshold(NamedTuple):
+class Threshold(msgspec.Struct, frozen=True):
     """One threshold of the mode page."""
 
     resource: int

@@ -16,7 +16,7 @@ from devmodels.blockbackend.debug.commands import debug_command
 from devmodels.blockbackend.debug.rules import IO_TYPES
 from devmodels.blockbackend.drain import drained
 from devmodels.blockbackend.drivers.blkdebug import BlkdebugNode
-from devmodels.blockbackend.permissions import Perm, PermissionConflictError
+from devmodels.blockbackend.permissions import Perm, PermissionConflictError, Use
 from devmodels.blockbackend.registry import coerce
 from devmodels.iocontext import IoContext
 from devmodels.options import parse_keyval
@@ -416,13 +416,13 @@ def test_reopen_brings_other_rules_and_limits(graph: Graph, tmp_path: Path) -> N
 def test_permissions_are_taken_and_not_shared_besides(graph: Graph) -> None:
     graph.add(rules(take_child_perms=["resize"], unshare_child_perms=["write"]))
     edge = graph["dbg"].children["image"]
-    assert edge.use == (Perm.RESIZE, Perm.ALL & ~Perm.WRITE)
+    assert edge.use == Use(Perm.RESIZE, Perm.ALL & ~Perm.WRITE)
     with pytest.raises(
         PermissionConflictError, match="needs 'write' on node 'm0', which node 'dbg' does not share"
     ):
         BlockBackend(graph["m0"])
     graph.context.run(graph.reopen({"driver": "blkdebug", "node-name": "dbg", "image": "m0"}))
-    assert edge.use == (Perm.NONE, Perm.ALL)
+    assert edge.use == Use(Perm.NONE, Perm.ALL)
 
 
 def test_without_rules_a_change_below_is_followed(graph: Graph) -> None:
