@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import binascii
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
@@ -42,6 +41,7 @@ class Secrets:
         secret = _read(checked.file) if checked.data is None else checked.data.encode()
         if checked.format == "base64":
             import base64
+            import binascii
 
             try:
                 secret = base64.b64decode(secret.strip(), validate=True)

@@ -1,48 +1,23 @@
-"""What is on the bus of a virtio-scsi: disks and CD drives."""
+"""What is on the bus of a virtio-scsi."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from devmodels.assembly.kind import DeviceKind
 from devmodels.blockbackend import BlockBackend
 from devmodels.options import OptionError
-from devmodels.translation import Translate
 from devmodels.virtio_scsi import VirtioScsi
-from devmodels.virtio_scsi.units import PlaceOptions, ScsiCdOptions, ScsiHdOptions, ScsiPlace, find_place
+from devmodels.virtio_scsi.units import PlaceOptions, ScsiPlace, find_place
 
 if TYPE_CHECKING:
     from devmodels.assembly.assembly import Assembly
     from devmodels.scsi import LogicalUnit
+    from devmodels.virtio_scsi.cdoptions import ScsiCdOptions
+    from devmodels.virtio_scsi.hdoptions import ScsiHdOptions
 
 
-def _scsi_hd(assembly: Assembly, options: ScsiHdOptions, _translate: Translate | None) -> str:
-    # Disk and drive are slow to import: where there is only the one, the other is not.
-    from devmodels.scsi.disk import Disk
-
-    def disk(backend: BlockBackend) -> LogicalUnit:
-        return Disk(
-            backend,
-            options,
-            name=backend.name,
-            violations=assembly.violations,
-            open_state=assembly.open_state,
-        )
-
-    return _scsi_unit(assembly, options, disk)
-
-
-def _scsi_cd(assembly: Assembly, options: ScsiCdOptions, _translate: Translate | None) -> str:
-    from devmodels.scsi.mmc import CdDrive
-
-    def drive(backend: BlockBackend) -> LogicalUnit:
-        return CdDrive(backend, options, name=backend.name, violations=assembly.violations)
-
-    return _scsi_unit(assembly, options, drive, read_only=True)
-
-
-def _scsi_unit(
+def add_scsi_unit(
     assembly: Assembly,
     options: ScsiHdOptions | ScsiCdOptions,
     make: Callable[[BlockBackend], LogicalUnit],
@@ -80,9 +55,3 @@ def _bus(assembly: Assembly, options: PlaceOptions) -> VirtioScsi:
         known = ", ".join(assembly.buses) or "none"
         raise OptionError(f"device {options.driver}: no bus {options.bus!r}; the SCSI buses are: {known}")
     return host
-
-
-DEVICES = {
-    "scsi-hd": DeviceKind(ScsiHdOptions, _scsi_hd),
-    "scsi-cd": DeviceKind(ScsiCdOptions, _scsi_cd),
-}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import binascii
+from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -11,12 +13,19 @@ from devmodels.blockbackend.graphtrace import Station
 from devmodels.blockbackend.passthrough import Direction, PassthroughRequest, outcome_bytes
 from devmodels.blockbackend.request import HAS_UPDATE, OP_NAMES, Op, Request, UpdateRequest
 from devmodels.blockbackend.status import STATUS_BYTES
-from devmodels.blockbackend.vectors import digest
 from devmodels.iocontext import Cancelled
 from devmodels.trace import MAX_PAYLOAD, EventKind, Tracer
 
 if TYPE_CHECKING:
     from devmodels.blockbackend.backend import BlockBackend
+
+
+def _digest(vectors: Iterable[bytes | bytearray | memoryview]) -> int:
+    """The CRC-32 of the payload."""
+    value = 0
+    for vector in vectors:
+        value = binascii.crc32(vector, value)
+    return value
 
 
 class RequestTrace:
@@ -69,11 +78,11 @@ class RequestTrace:
                 assert isinstance(update, UpdateRequest)
                 update.observer = partial(self._updated, trace, number)
             else:
-                written = digest(request.vectors)
+                written = _digest(request.vectors)
         elif isinstance(request, PassthroughRequest):
             command = request.command
             given = command.vectors if command.direction is Direction.TO_DEVICE else ()
-            written = digest((command.cdb, *given))
+            written = _digest((command.cdb, *given))
         what = OP_NAMES[request.op], request.offset, request.length, int(request.flags), written
         trace.emit(self._backend.name, EventKind.DISPATCH, number, *what, *numbers)
         nodes = self._backend.node.trace
@@ -110,5 +119,5 @@ class RequestTrace:
     ) -> None:
         """An update has been told what is there, and has said what is to be."""
         trace.emit(
-            self._backend.name, EventKind.UPDATE, number, at, -1 if new is None else digest((new,)), found
+            self._backend.name, EventKind.UPDATE, number, at, -1 if new is None else _digest((new,)), found
         )

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import binascii
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 ZEROES = bytes(1 << 16)
 
@@ -46,14 +45,6 @@ def clear(vectors: Sequence[memoryview]) -> None:
         for at in range(0, len(vector), len(ZEROES)):
             part = vector[at : at + len(ZEROES)]
             part[:] = ZEROES[: len(part)]
-
-
-def digest(vectors: Iterable[bytes | bytearray | memoryview]) -> int:
-    """The CRC-32 of the payload."""
-    value = 0
-    for vector in vectors:
-        value = binascii.crc32(vector, value)
-    return value
 
 
 def is_zero(vectors: Sequence[memoryview]) -> bool:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import binascii
 from typing import Protocol
 
+from devmodels.names import number_of
 from devmodels.scsi.constants import DeviceType
 from devmodels.scsi.fields import Layout
 from devmodels.scsi.layout import vpd
@@ -82,12 +82,12 @@ class Identity:
     @property
     def serial(self) -> str:
         """The unit serial number: as given, or made of what the unit is called."""
-        return self._options.serial or f"{binascii.crc32(self._name.encode()):08x}"
+        return self._options.serial or f"{number_of(self._name):08x}"
 
     @property
     def naa(self) -> int:
         """The unit's NAA name: as given, or a locally assigned one made of its serial number (SPC-4 §7.8.6.6)."""
-        return self._options.wwn or LOCALLY_ASSIGNED | binascii.crc32(self.serial.encode())
+        return self._options.wwn or LOCALLY_ASSIGNED | number_of(self.serial)
 
     def designators(self) -> dict[int, bytes]:
         """What the logical unit is known by, by type: its NAA name, and its T10 vendor identification."""

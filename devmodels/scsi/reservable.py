@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from devmodels.conformance import ViolationLog
 from devmodels.iocontext import Future, IoContext
@@ -10,9 +11,11 @@ from devmodels.scsi.asc import Asc
 from devmodels.scsi.nexus import Nexus, Registrant
 from devmodels.scsi.reservations import Reservations
 from devmodels.scsi.sense import Conflict
-from devmodels.scsi.statefile import StateFile
 from devmodels.scsi.task import Task
 from devmodels.scsi.unit import LogicalUnit
+
+if TYPE_CHECKING:
+    from devmodels.scsi.statefile import StateFile
 
 
 class ReservableUnit(LogicalUnit):

@@ -5,7 +5,6 @@ The driver is the one initiator port; what it names with the eight bytes of a `l
 
 from __future__ import annotations
 
-import binascii
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Protocol
 
@@ -13,6 +12,7 @@ import msgspec
 
 from devmodels.conformance import ViolationLog
 from devmodels.iocontext import IoContext
+from devmodels.names import number_of
 from devmodels.scsi import LogicalUnit, Nexus, ScsiTarget, TargetPort, inventory, parse_lun, sas_transport_id
 from devmodels.scsi.asc import Asc
 from devmodels.virtio_scsi.layout import MAX_LUN, MAX_TARGET
@@ -70,7 +70,7 @@ class ScsiBus:
         self.violations = violations
         self.targets: dict[int, ScsiTarget] = {}
         self.listener: BusListener | None = None
-        self._initiator = sas_transport_id(_LOCALLY_ASSIGNED | binascii.crc32(name.encode()))
+        self._initiator = sas_transport_id(_LOCALLY_ASSIGNED | number_of(name))
         self._nexuses: dict[int, Nexus] = {}
         self.connected = False
         self.attention = self._attention_as_qemu() if violations.as_qemu else None

@@ -1,4 +1,4 @@
-"""`scsi-hd` and `scsi-cd`: what can be on a SCSI bus, and the place that it gets there."""
+"""The place that a `scsi-hd` or a `scsi-cd` gets on a SCSI bus."""
 
 from __future__ import annotations
 
@@ -6,10 +6,7 @@ from typing import Protocol
 
 import msgspec
 
-from devmodels.blockbackend.errorpolicy import OnReadError, OnWriteError
 from devmodels.scsi import LogicalUnit
-from devmodels.scsi.disk import DiskOptions
-from devmodels.scsi.mmc import CdOptions
 from devmodels.virtio_scsi.bus import ScsiBus
 from devmodels.virtio_scsi.device import VirtioScsi
 from devmodels.virtio_scsi.layout import MAX_LUN, MAX_TARGET
@@ -56,48 +53,6 @@ def check_place(options: PlaceOptions) -> None:
         raise ValueError(f"scsi-id is {options.scsi_id}, expected 0 to {MAX_TARGET}")
     if options.lun is not None and not 0 <= options.lun <= MAX_LUN:
         raise ValueError(f"lun is {options.lun}, expected 0 to {MAX_LUN}")
-
-
-class ScsiHdOptions(DiskOptions, rename="kebab", forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """Options of `-device scsi-hd`: those of the disk, and its place."""
-
-    drive: str
-    driver: str = "scsi-hd"
-    id: str | None = None
-    bus: str | None = None
-    channel: int = 0
-    scsi_id: int | None = None
-    lun: int | None = None
-    rerror: OnReadError = "auto"
-    werror: OnWriteError = "auto"
-    account_invalid: bool = True
-    account_failed: bool = True
-    stats_intervals: tuple[int, ...] = ()
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_place(self)
-
-
-class ScsiCdOptions(CdOptions, rename="kebab", forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """Options of `-device scsi-cd`: those of the drive, and its place.  Without `drive` its tray is empty."""
-
-    drive: str | None = None
-    driver: str = "scsi-cd"
-    id: str | None = None
-    bus: str | None = None
-    channel: int = 0
-    scsi_id: int | None = None
-    lun: int | None = None
-    rerror: OnReadError = "auto"
-    werror: OnWriteError = "auto"
-    account_invalid: bool = True
-    account_failed: bool = True
-    stats_intervals: tuple[int, ...] = ()
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_place(self)
 
 
 class ScsiPlace(msgspec.Struct, frozen=True):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import binascii
 from collections.abc import Callable, Sequence
 from functools import cached_property
 
@@ -30,6 +29,7 @@ from devmodels.ata.taskfile import TaskFile
 from devmodels.blockbackend import BlockBackend, Flags, Op
 from devmodels.conformance import ViolationLog
 from devmodels.iocontext import Coro, Future, IoContext
+from devmodels.names import number_of
 from devmodels.trace import Tracer
 
 HOUR_NS = 3_600_000_000_000
@@ -142,12 +142,12 @@ class AtaDisk(AtaDevice):
     @property
     def serial(self) -> str:
         """The serial number: as given, or made of what the disk is called."""
-        return self.options.serial or f"{binascii.crc32(self.name.encode()):08x}"
+        return self.options.serial or f"{number_of(self.name):08x}"
 
     @property
     def wwn(self) -> int:
         """The world wide name: as given, or a locally assigned one made of its serial number."""
-        return self.options.wwn or LOCALLY_ASSIGNED | binascii.crc32(self.serial.encode())
+        return self.options.wwn or LOCALLY_ASSIGNED | number_of(self.serial)
 
     @property
     def trims(self) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import binascii
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from devmodels.ata.device import AtaDevice
 from devmodels.ata.packet.options import AtapiOptions
 from devmodels.ata.state import decode
 from devmodels.ata.table import Command, Protocol
+from devmodels.names import number_of
 from devmodels.scsi.constants import Outcome, SenseKey, Status
 from devmodels.scsi.mmc import CdDrive
 from devmodels.scsi.nexus import Nexus, TargetPort, sas_transport_id
@@ -96,7 +96,7 @@ class AtapiDevice(AtaDevice):
     @property
     def serial(self) -> str:
         """The serial number: as given, or made of what the drive is called."""
-        return self.options.serial or f"{binascii.crc32(self.name.encode()):08x}"
+        return self.options.serial or f"{number_of(self.name):08x}"
 
     # --- commands
 

@@ -28,7 +28,6 @@ from devmodels.scsi.identity import Identity
 from devmodels.scsi.nexus import Nexus, Registrant
 from devmodels.scsi.request import LateFlush, OwnRequest, TaskRequest, TaskUpdate
 from devmodels.scsi.sense import CheckCondition, Conflict, Sense, not_ready
-from devmodels.scsi.statefile import StateFile
 from devmodels.scsi.table import Access, Command
 from devmodels.scsi.task import Countdown, Task
 from devmodels.scsi.unitstate import decode
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
     from devmodels.scsi.kind import UnitFront
     from devmodels.scsi.logs import LogPage
     from devmodels.scsi.qemu.attention import BusAttention
+    from devmodels.scsi.statefile import StateFile
 
 VERSIONS = (0x00A0, 0x0460, 0x04C0, 0x0600)
 """SAM-5, SPC-4, SBC-3 and SBC-4 (no version claimed)."""
@@ -50,6 +50,16 @@ STOPPED = Sense(SenseKey.NOT_READY, Asc.INITIALIZING_COMMAND_REQUIRED)
 """What a unit that has been stopped answers until it is started."""
 PAUSE_EVERY = 16
 """A long command gives others a turn after so many of its pieces."""
+
+
+def _state_file(
+    context: IoContext, path: str, opened: Callable[[IoContext, str], StateFile] | None
+) -> StateFile:
+    if opened is None:
+        from devmodels.scsi.statefile import StateFile  # slow, and most disks keep nothing
+
+        opened = StateFile
+    return opened(context, path)
 
 
 class Disk(ModeParameters):
@@ -66,7 +76,7 @@ class Disk(ModeParameters):
         *,
         name: str = "",
         violations: ViolationLog | None = None,
-        open_state: Callable[[IoContext, str], StateFile] = StateFile,
+        open_state: Callable[[IoContext, str], StateFile] | None = None,
     ) -> None:
         self.options = options = DiskOptions() if options is None else options
         self.backend = backend
@@ -89,7 +99,7 @@ class Disk(ModeParameters):
             name=name or backend.name,
             violations=violations,
             queue_depth=options.queue_depth,
-            state=open_state(backend.context, options.state) if options.state else None,
+            state=_state_file(backend.context, options.state, open_state) if options.state else None,
         )
         if self.state is not None:
             kept = self.state.state

@@ -19,12 +19,12 @@ from devmodels.scsi.constants import Outcome, SenseKey, Status
 from devmodels.scsi.nexus import Nexus
 from devmodels.scsi.request import OwnRequest
 from devmodels.scsi.sense import CheckCondition, Sense
-from devmodels.scsi.statefile import WholeFailure
 from devmodels.scsi.table import Command
 from devmodels.scsi.task import DORMANT, Countdown, Task
 
 if TYPE_CHECKING:
     from devmodels.scsi.disk.disk import Disk
+    from devmodels.scsi.statefile import WholeFailure
 
 logger = logs.logger(__name__)
 
