@@ -271,17 +271,12 @@ class Unit:
 
     def finished(self, command: AtaCommand) -> None:
         """The command is over.  Of one whose data has been read from the data register, the guest knows."""
-        entry, taskfile = command.entry, command.taskfile
+        entry, taskfile, transfer = command.entry, command.taskfile, command.transfer
         self.channel.bus_master.release(command)
         self.channel.bus_master.forget(self)
         self.command = None
         self.phase, self.status = Phase.IDLE, taskfile.status
-        read = (
-            entry is not None
-            and entry.protocol.pio
-            and command.transfer is not None
-            and not command.transfer.out
-        )
+        read = entry is not None and entry.protocol.pio and transfer is not None and not transfer.out
         if not read or taskfile.status & Status.ERR:
             self._set_interrupt(True)
 
