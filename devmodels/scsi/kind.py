@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from devmodels.blockbackend.request import Read
 from devmodels.scsi.asc import Asc
@@ -27,8 +27,15 @@ INTERLOCK, INTERLOCK_STATUS = 0b10, 0b11
 class UnitFront:
     """What a carrier puts before a unit (`LogicalUnit.front`), to answer commands in its place."""
 
+    moving: ClassVar[frozenset[int]] = frozenset()
+    """Operation codes of the commands that move what is on the medium."""
+
+    def prepare(self, task: Task) -> bool:
+        """`task` has come, with others perhaps, of which none has begun; False where that is its end already."""
+        raise NotImplementedError
+
     def process(self, task: Task) -> Reply:
-        """What a handler of the unit's would return."""
+        """What a handler of the unit's would return, for a task that `prepare` has let go on."""
         raise NotImplementedError
 
     def ended(self, task: Task) -> None:

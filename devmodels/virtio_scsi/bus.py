@@ -5,7 +5,8 @@ The driver is the one initiator port; what it names with the eight bytes of a `l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -20,6 +21,7 @@ from devmodels.virtio_scsi.wellknown import WELL_KNOWN_LUN, DomainUnit
 
 if TYPE_CHECKING:
     from devmodels.scsi.qemu import BusAttention
+    from devmodels.virtio_scsi.request import ScsiRequest
 
 _LOCALLY_ASSIGNED = 0x3 << 60
 """The NAA format of names that somebody has made up (SPC-4 §7.8.6.6.5)."""
@@ -183,6 +185,22 @@ class ScsiBus:
         for number, target in list(self.targets.items()):
             yield target, self._nexuses[number]
 
+    # --- commands
+
+    @staticmethod
+    def start_together(requests: Sequence[ScsiRequest]) -> None:
+        """Neighbours become one request of the disk."""
+        with ExitStack() as batches:
+            if len(requests) > 1:
+                for unit in dict.fromkeys(request.place.unit for request in requests):
+                    batches.enter_context(unit.batch())
+            for request in requests:
+                request.place.unit.submit(request)
+
+    def start_as_qemu(self, requests: Iterable[ScsiRequest]) -> None:
+        """All that came with one notification are looked at before any begins; what moves data ends behind the rest."""
+        self.start_together([each for each in requests if _prepared(each)])
+
     # --- what a driver names
 
     def find(self, lun: bytes) -> Place | None:
@@ -227,3 +245,9 @@ class ScsiBus:
     def all_targets(self) -> list[ScsiTarget]:
         """Each target, that of the well known logical unit included."""
         return [self._well_known.target, *self.targets.values()]
+
+
+def _prepared(request: ScsiRequest) -> bool:
+    """Whether it is to begin."""
+    front = request.place.unit.front
+    return front is None or front.prepare(request)

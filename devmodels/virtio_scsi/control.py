@@ -97,12 +97,31 @@ class ControlQueue:
         """Every command that was made available before is known."""
         if self._dropped(chain):
             return
+        if self._device.bus.attention is not None:
+            self._do_as_qemu(chain, function, lun, tag)
+            return
         place = self._device.bus.find(lun)
         if place is None or self._queue.resetting or self._device.resetting:
             self._finish(chain, ScsiResponse.VIRTIO_SCSI_S_BAD_TARGET)
         else:
             managed = partial(self._managed, chain)
             place.target.manage(place.nexus, function, place.lun, tag, managed)
+
+    def _do_as_qemu(self, chain: Chain, function: Function, lun: bytes, tag: int) -> None:
+        """CLEAR ACA is of nobody; a reset of a nexus is one of the target in byte 1, there or not."""
+        of_target = function is Function.I_T_NEXUS_RESET
+        place = self._device.bus.find(bytes((1, lun[1])) + bytes(6) if of_target else lun)
+        if function is Function.CLEAR_ACA:
+            self._finish(chain, ScsiResponse.VIRTIO_SCSI_S_FUNCTION_REJECTED)
+        elif self._queue.resetting or self._device.resetting:
+            self._finish(chain, ScsiResponse.VIRTIO_SCSI_S_BAD_TARGET)
+        elif place is not None:
+            done = Function.TARGET_RESET if of_target else function
+            place.target.manage(place.nexus, done, place.lun, tag, partial(self._managed, chain))
+        elif of_target:
+            self._finish(chain, ScsiResponse.VIRTIO_SCSI_S_OK)
+        else:
+            self._finish(chain, ScsiResponse.VIRTIO_SCSI_S_BAD_TARGET)
 
     def _managed(self, chain: Chain, response: Response) -> None:
         """A function is complete: what it has ended is shown before its own answer."""

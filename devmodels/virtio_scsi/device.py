@@ -14,7 +14,6 @@ How a command ends:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -304,28 +303,21 @@ class VirtioScsi(VirtioDevice):
         self.start((each for each in parsed if each is not None), together=len(chains) > 1)
 
     def start(self, requests: Iterable[ScsiRequest], *, together: bool) -> None:
-        """Submit commands; where there are several, those which come one after the other with data to write start
-        `together`."""
+        """Submit commands; of several, those with data to write that come one after the other start `together`."""
+        if self._habits.as_qemu:
+            self.bus.start_as_qemu(requests)
+            return
         writes: list[ScsiRequest] = []
         for request in requests:
             if together and request.dma_out is not None and request.attribute is _SIMPLE:
                 writes.append(request)
                 continue
             if writes:
-                self._start_together(writes)
+                self.bus.start_together(writes)
                 writes = []
             request.place.unit.submit(request)
         if writes:
-            self._start_together(writes)
-
-    def _start_together(self, requests: Sequence[ScsiRequest]) -> None:
-        """Neighbours become one request of the disk."""
-        with ExitStack() as batches:
-            if len(requests) > 1:
-                for unit in dict.fromkeys(request.place.unit for request in requests):
-                    batches.enter_context(unit.batch())
-            for request in requests:
-                request.place.unit.submit(request)
+            self.bus.start_together(writes)
 
     def _parse(self, queue: VirtQueue, chain: Chain) -> ScsiRequest | None:
         """Make a task of one buffer; None where that was answered."""

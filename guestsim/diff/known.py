@@ -144,6 +144,7 @@ KNOWN: tuple[Known, ...] = (
                 memory("queue ? used index", "*", "*", theirs_is_ahead(others)),
             ),
             all_now=frozenset({"in-flight", "not-simple", f"beside:{others}"}),
+            profiles=STRICT,
         )
         for others in range(1, MOST_MEANWHILE + 1)
     ),
@@ -304,6 +305,7 @@ KNOWN: tuple[Known, ...] = (
         _SCSI,
         _buffers("03 ", "00 "),
         now=frozenset({"tmf:i_t_nexus_reset"}),
+        profiles=STRICT,
     ),
     Known(
         "attention of other targets",
@@ -313,6 +315,7 @@ KNOWN: tuple[Known, ...] = (
         _SCSI,
         _buffers("00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 ", _check("06")),
         tags=frozenset({"plug", "unplug"}),
+        profiles=STRICT,
     ),
     Known(
         "fields of a finished disc",
@@ -322,6 +325,7 @@ KNOWN: tuple[Known, ...] = (
         _SCSI,
         _buffers("ff ff ff ff ", "00 00 00 00 "),
         now=frozenset({"read-disc-information"}),
+        profiles=STRICT,
     ),
     Known(
         "attention of no unit",
@@ -331,6 +335,7 @@ KNOWN: tuple[Known, ...] = (
         _SCSI,
         _buffers(_sense("05", "25"), _ATTENTION),
         now=frozenset({"no-unit"}),
+        profiles=STRICT,
     ),
     Known(
         "REQUEST SENSE and attentions",
@@ -340,6 +345,7 @@ KNOWN: tuple[Known, ...] = (
         _SCSI,
         _buffers(_GOOD, _check("06")),
         now=frozenset({"request-sense"}),
+        profiles=STRICT,
     ),
     Known(
         "sense data that stay",
@@ -356,6 +362,7 @@ KNOWN: tuple[Known, ...] = (
             *_buffers("06 ?? ?? 00 00 00 00 ", "05 ?? ?? 00 00 00 00 "),
         ),
         now=frozenset({"request-sense"}),
+        profiles=STRICT,
     ),
     Known(
         "sense data longer than asked for",
@@ -365,6 +372,7 @@ KNOWN: tuple[Known, ...] = (
         _SCSI,
         _buffers("00 00 00 00 00 00 00 00 00 00 00 00 ", "01 00 00 00 00 00 00 00 00 00 00 00 "),
         now=frozenset({"request-sense-short"}),
+        profiles=STRICT,
     ),
     Known(
         "CLEAR ACA of no unit",
@@ -374,6 +382,7 @@ KNOWN: tuple[Known, ...] = (
         _SCSI,
         _buffers("0[3c] ", "0b "),
         now=frozenset({"tmf:clear_aca"}),
+        profiles=STRICT,
     ),
     Known(
         "attention before the operation code",
@@ -383,6 +392,7 @@ KNOWN: tuple[Known, ...] = (
         _SCSI,
         (*_buffers(_sense("05", "20"), _ATTENTION), *_buffers(_sense("07", "27"), _ATTENTION)),
         now=frozenset({"unknown-code"}),
+        profiles=STRICT,
     ),
     Known(
         "attention before the service action",
@@ -392,6 +402,7 @@ KNOWN: tuple[Known, ...] = (
         _SCSI,
         _buffers(_sense("05", "24"), _ATTENTION),
         now=frozenset({"unknown-action"}),
+        profiles=STRICT,
     ),
     Known(
         "VERIFY",
@@ -401,6 +412,7 @@ KNOWN: tuple[Known, ...] = (
         _SCSI,
         _buffers(_check("05"), _GOOD),
         now=frozenset({"verify"}),
+        profiles=STRICT,
     ),
     Known(
         "attention after an operation code",
@@ -418,6 +430,7 @@ KNOWN: tuple[Known, ...] = (
             *_buffers("06 29 00 00 00 00 00 ", "00 00 00 00 00 00 00 "),
         ),
         tags=frozenset({"unknown-code", "no-unit"}),
+        profiles=STRICT,
     ),
     Known(
         "SYNCHRONIZE CACHE (16)",
@@ -427,6 +440,7 @@ KNOWN: tuple[Known, ...] = (
         _SCSI,
         _buffers(_GOOD, _check("05")),
         now=frozenset({"synchronize-cache-16"}),
+        profiles=STRICT,
     ),
     Known(
         "long GET_ID",

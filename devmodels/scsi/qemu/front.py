@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
+import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from devmodels.blockbackend import Flags, Op, Request
 from devmodels.blockbackend.vectors import gather
@@ -44,6 +45,8 @@ READY = frozenset(
     )
 )
 """Commands that need no medium."""
+MOST_AT_ALL = 0x7FFF_FFFF
+"""No command has more data, whatever there is to tell."""
 MOST = 0x1_0000
 """So much data a command has that is no READ or WRITE."""
 SECTOR = 512
@@ -69,6 +72,17 @@ _OF_ERRNO = {
 _STATUS_OF_ERRNO = {errno.EDOM: Status.TASK_SET_FULL, errno.EBADE: Status.RESERVATION_CONFLICT}
 
 
+Way = Callable[[Task, bytes], Reply]
+
+
+class Prepared(NamedTuple):
+    """What was found out of a command when it came: its CDB, who answers it, and a condition to tell instead."""
+
+    cdb: bytes
+    way: Way
+    condition: Sense | None = None
+
+
 class Front(UnitFront):
     """What stands before `unit`; `bus` has what all of its bus's may have to tell.
 
@@ -76,6 +90,7 @@ class Front(UnitFront):
     """
 
     drive = False
+    moving = layout.READS | layout.WRITES
     TOLD: ClassVar[Sequence[Asc]] = ()
     handlers: ClassVar[Mapping[int, Callable[..., Reply]]] = {}
     """By operation code: they take the front, the task and the CDB, and what is given where that is what they need."""
@@ -90,6 +105,8 @@ class Front(UnitFront):
         self.attentions = unit.attentions = OneAttention(self.TOLD)
         self.sense = b""
         """Of the last command, which had no attention to tell."""
+        self._prepared: dict[Task, Prepared] = {}
+        unit.tasks.limit = sys.maxsize
         self.measure()
 
     # --- what it is
@@ -115,29 +132,44 @@ class Front(UnitFront):
 
     # --- one command
 
-    def process(self, task: Task) -> Reply:
-        """As of `LogicalUnit`."""
+    def prepare(self, task: Task) -> bool:
+        """What is to be told of is taken, and whose command it is settled: what comes with it changes neither."""
         found = layout.read(task.cdb, drive=self.drive, block=self.block_size)
         if found is None:
-            raise CheckCondition(INVALID_OPCODE)
+            self._prepared[task] = Prepared(b"", self._unknown)
+            return True
         cdb, wanted, given = found
-        condition = None if cdb[0] in UNTOLD else self._take(task)
+        condition = None if cdb[0] in UNTOLD or wanted > MOST_AT_ALL else self._take(task)
         vectors = task.data_out if given else task.data_in
         task.wanted = wanted
         if wanted and wanted > sum(map(len, vectors)):
             task.overrun()
-            return None
+            task.done(task)
+            return False
+        self._prepared[task] = Prepared(cdb, self._way(task, cdb[0]), condition)
+        return True
+
+    def _way(self, task: Task, opcode: int) -> Way:
+        """Whose command it is."""
+        of_target = opcode == REPORT_LUNS or (opcode == REQUEST_SENSE and self.sense)
+        if of_target or task.lun != self._unit.lun:
+            return self._of_target
+        return self._move if opcode in self.moving else self._own
+
+    def process(self, task: Task) -> Reply:
+        """As of `LogicalUnit`."""
+        cdb, way, condition = self._prepared.pop(task)
         if condition is not None:
             raise CheckCondition(condition)
-        if task.lun != self._unit.lun or cdb[0] == REPORT_LUNS or (cdb[0] == REQUEST_SENSE and self.sense):
-            self.send(task, self._of_target(task, cdb, wanted))
-            return None
-        if cdb[0] in layout.READS or cdb[0] in layout.WRITES:
-            return self._move(task, cdb)
-        return self._own(task, cdb, wanted)
+        return way(task, cdb)
 
-    def _own(self, task: Task, cdb: bytes, wanted: int) -> Reply:
+    def _unknown(self, _task: Task, _cdb: bytes) -> Reply:
+        """There is no such group, or not all of the CDB."""
+        raise CheckCondition(INVALID_OPCODE)
+
+    def _own(self, task: Task, cdb: bytes) -> Reply:
         """What is neither READ nor WRITE."""
+        wanted = task.wanted
         if cdb[0] not in READY and not self.available:
             raise CheckCondition(NO_MEDIUM)
         if wanted > MOST:
@@ -208,9 +240,12 @@ class Front(UnitFront):
 
     # --- the target's part
 
-    def _of_target(self, task: Task, cdb: bytes, wanted: int) -> bytes:
+    def _of_target(self, task: Task, cdb: bytes) -> Reply:
         """What is not the unit's, or is of one that is not there."""
-        lun = task.lun
+        self.send(task, self._told_by_target(cdb, task.wanted, task.lun))
+        return None
+
+    def _told_by_target(self, cdb: bytes, wanted: int, lun: int | None) -> bytes:
         if lun and cdb[0] not in (INQUIRY, REQUEST_SENSE):
             raise CheckCondition(NO_SUCH_UNIT)
         match cdb[0]:
@@ -255,8 +290,6 @@ class Front(UnitFront):
         total = sum(map(len, vectors))
         vectors, length = payload(vectors, total - total % SECTOR)
         offset = lba * self.block_size
-        if offset + length > self.backend.size:
-            raise CheckCondition(IO_ERROR)
         fua = cdb[0] in layout.VERIFYING or bool(cdb[0] >> 5 and cdb[1] & FUA)
         if write:
             return self._write(task, offset, length, vectors, fua=fua)

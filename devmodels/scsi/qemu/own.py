@@ -202,6 +202,8 @@ class OwnFront(Front):
                 raise CheckCondition(OUT_OF_RANGE)
             if blocks and self.frees:
                 await self._zero(task, lba * self.block_size, blocks * self.block_size, Flags.MAY_UNMAP)
+            else:
+                await self._unit.turns.pause()
 
     @property
     def frees(self) -> bool:

@@ -9,13 +9,17 @@ import pytest
 
 from devmodels.blockbackend import Op
 from devmodels.conformance import Profile
+from devmodels.iocontext import Event
 from tests.unit.virtio.scsirig import (
     CHECK_CONDITION,
+    CLEAR_ACA,
     GOOD,
     I_T_NEXUS_RESET,
     INQUIRY,
     LOGICAL_UNIT_RESET,
     S_BAD_TARGET,
+    S_FUNCTION_REJECTED,
+    S_INCORRECT_LUN,
     S_OK,
     S_OVERRUN,
     TEST_UNIT_READY,
@@ -31,6 +35,11 @@ REQUEST_SENSE = bytes((0x03, 0, 0, 0, 252, 0))
 REPORT_LUNS = struct.pack(">BBB3xIxx", 0xA0, 0, 0, 256)
 MODE_SELECT = bytes((0x15, 0x10, 0, 0, 3, 0))
 LOG_SENSE = struct.pack(">BBB4xHx", 0x4D, 0, 0x40, 64)
+WRONG = read_10(1 << 30, 1)
+SYNCHRONIZE_CACHE_16 = bytes((0x91,)) + bytes(15)
+VERIFY_10 = struct.pack(">BBIBHB", 0x2F, 0, 1 << 30, 0, 1, 0)
+EJECT = bytes((0x1B, 0, 0, 0, 2, 0))
+UNMAP, NO_BLOCKS = struct.pack(">B6xHx", 0x42, 24), struct.pack(">HH4xQI4x", 22, 16, 0, 0)
 PERSISTENT_RESERVE_IN = struct.pack(">BB5xHx", 0x5E, 0, 8)
 ATTENTION = (6, 0x29, 0)
 UNTOUCHED = b"\xee"
@@ -173,3 +182,134 @@ def test_asynchronous_events_of_any_unit_are_none(rig: ScsiRig) -> None:
 def test_sizes_that_cannot_be_need_a_reset(rig: ScsiRig) -> None:
     rig.device.write_config(24, 4, 256)
     assert rig.device.status & NEEDS_RESET
+
+
+# --- what comes with one notification
+
+
+def together(rig: ScsiRig, *commands: tuple[bytes, bytes, int]) -> list[Answer]:
+    """What becomes of commands that are made available at once: their CDBs, data and room."""
+    sent = [rig.start(*each) for each in commands]
+    rig.go()
+    return [rig.answer(each) for each in sent]
+
+
+def kept(rig: ScsiRig) -> int:
+    """The sense key that REQUEST SENSE finds."""
+    return rig.send(REQUEST_SENSE, room=252).data[2]
+
+
+def test_all_are_judged_before_any_of_them_begins(rig: ScsiRig) -> None:
+    failed, told = together(rig, (WRONG, b"", 512), (REQUEST_SENSE, b"", 252))
+    assert codes(failed) == (5, 0x21, 0)
+    assert (told.data[2], told.residual) == (0, 0)
+
+
+def test_one_attention_is_for_the_first_of_them(rig: ScsiRig) -> None:
+    rig.manage(LOGICAL_UNIT_RESET)
+    told, overrun, good = together(
+        rig, (TEST_UNIT_READY, b"", 0), (read_10(0, 2), b"", 512), (TEST_UNIT_READY, b"", 0)
+    )
+    assert codes(told) == ATTENTION
+    assert (overrun.response, good.status) == (S_OVERRUN, GOOD)
+
+
+@pytest.mark.parametrize(
+    "moved",
+    [(write_10(0, 1), bytes(512), 0), (read_10(0, 1), b"", 512), (UNMAP, NO_BLOCKS, 0)],
+    ids=["WRITE", "READ", "UNMAP of nothing"],
+)
+def test_what_moves_data_ends_behind_all_that_does_not(rig: ScsiRig, moved: tuple[bytes, bytes, int]) -> None:
+    first, second = rig.start(*moved), rig.start(WRONG, room=512)
+    rig.go()
+    assert rig.order[-2:] == [second, first]
+    assert [rig.answer(each).status for each in (first, second)] == [GOOD, CHECK_CONDITION]
+    assert kept(rig) == 0
+
+
+def test_what_overruns_is_answered_before_any_of_them_begins(rig: ScsiRig) -> None:
+    first, second = rig.start(TEST_UNIT_READY), rig.start(read_10(0, 2), room=512)
+    rig.go()
+    assert rig.order[-2:] == [second, first]
+
+
+# --- task management
+
+
+def test_a_reset_of_a_nexus_with_no_target_goes_well(rig: ScsiRig) -> None:
+    assert rig.manage(I_T_NEXUS_RESET, lun=lun_of(7)) == S_OK
+    assert rig.manage(LOGICAL_UNIT_RESET, lun=lun_of(7)) == S_BAD_TARGET
+    assert rig.send(TEST_UNIT_READY).status == GOOD
+
+
+def test_a_reset_of_a_nexus_is_one_of_the_target_in_byte_1_whatever_else_is_there(rig: ScsiRig) -> None:
+    assert rig.manage(I_T_NEXUS_RESET, lun=bytes((0xC1, 0, 0x99, 5, 6, 7, 8, 9))) == S_OK
+    assert codes(rig.send(TEST_UNIT_READY)) == ATTENTION
+
+
+def test_a_reset_of_a_nexus_puts_the_medium_in_again() -> None:
+    rig = scsi(profile=Profile.QEMU)
+    rig.plug(1, 0, removable=True)
+    rig.ready()
+    rig.ready(lun_of(1))
+    assert rig.send(EJECT, lun=lun_of(1)).status == GOOD
+    assert codes(rig.send(TEST_UNIT_READY, lun=lun_of(1))) == (2, 0x3A, 0)
+    rig.manage(I_T_NEXUS_RESET, lun=lun_of(1))
+    assert codes(rig.send(TEST_UNIT_READY, lun=lun_of(1))) == ATTENTION
+    assert rig.send(TEST_UNIT_READY, lun=lun_of(1)).status == GOOD
+
+
+@pytest.mark.parametrize("lun", [lun_of(), lun_of(0, 3), lun_of(7), bytes(8)])
+def test_clear_aca_is_rejected_whatever_it_is_about(rig: ScsiRig, lun: bytes) -> None:
+    assert rig.manage(CLEAR_ACA, lun=lun) == S_FUNCTION_REJECTED
+
+
+def test_a_function_of_a_unit_that_is_not_there(rig: ScsiRig) -> None:
+    assert rig.manage(LOGICAL_UNIT_RESET, lun=lun_of(0, 3)) == S_INCORRECT_LUN
+
+
+# --- commands and conditions
+
+
+def test_verify_looks_at_no_address(rig: ScsiRig) -> None:
+    assert rig.send(VERIFY_10).status == GOOD
+
+
+def test_there_is_no_synchronize_cache_16(rig: ScsiRig) -> None:
+    assert codes(rig.send(SYNCHRONIZE_CACHE_16)) == (5, 0x20, 0)
+
+
+def test_request_sense_ends_with_a_condition(rig: ScsiRig) -> None:
+    rig.manage(LOGICAL_UNIT_RESET)
+    assert codes(rig.send(REQUEST_SENSE, room=252)) == ATTENTION
+    assert kept(rig) == 0
+
+
+def test_sense_data_that_stay_are_all_given_or_overrun(rig: ScsiRig) -> None:
+    assert codes(rig.send(WRONG, room=512)) == (5, 0x21, 0)
+    assert rig.send(REQUEST_SENSE, room=17).response == S_OVERRUN
+    assert kept(rig) == 5
+
+
+def test_a_condition_comes_before_an_unknown_code_and_is_told_of_no_unit(rig: ScsiRig) -> None:
+    for cdb, lun in ((LOG_SENSE, lun_of()), (TEST_UNIT_READY, lun_of(0, 3))):
+        rig.manage(LOGICAL_UNIT_RESET)
+        assert codes(rig.send(cdb, room=64, lun=lun)) == ATTENTION
+        assert rig.send(TEST_UNIT_READY).status == GOOD
+
+
+def test_a_condition_is_forgotten_with_a_code_of_no_group(rig: ScsiRig) -> None:
+    rig.manage(LOGICAL_UNIT_RESET)
+    assert codes(rig.send(bytes((0x7F,)), room=64)) == (5, 0x20, 0)
+    assert rig.send(TEST_UNIT_READY).status == GOOD
+
+
+def test_no_queue_of_a_unit_is_ever_full() -> None:
+    rig = scsi(profile=Profile.QEMU, ring=1024)
+    rig.ready()
+    rig.disk.gate = Event(rig.device.context)
+    sent = [rig.start(read_10(0, 1), room=512) for _ in range(257)]
+    rig.go()
+    rig.disk.gate.set()
+    rig.settle()
+    assert {rig.answer(each).status for each in sent} == {GOOD}
