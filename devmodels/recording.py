@@ -24,7 +24,7 @@ from devmodels.assembly import Assembly
 from devmodels.ata import AtaDevice
 from devmodels.ata.disk import AtaDisk
 from devmodels.blockbackend import BlockBackend
-from devmodels.blockbackend.backend import disc_of
+from devmodels.blockbackend.removable import disc_of
 from devmodels.conformance import Profile, Violation, ViolationLog
 from devmodels.ide_cdrom import PiixIde
 from devmodels.iocontext import ClockKind, IoContext

@@ -25,14 +25,14 @@ from devmodels.blockbackend.errorpolicy import ErrorPolicy, IoStatus
 from devmodels.blockbackend.node import BlockNode
 from devmodels.blockbackend.options import MAX_SIZE
 from devmodels.blockbackend.permissions import Perm, PermissionConflictError, Role, Use
-from devmodels.blockbackend.removable import Tray
+from devmodels.blockbackend.removable import Tray, disc_of
 from devmodels.blockbackend.request import WITH_FUA, Op, Read, ReadNow, Request, WriteNow
 from devmodels.blockbackend.serving import Serving
 from devmodels.blockbackend.throttling import Throttled
 from devmodels.blockbackend.waiting import BUSY, STOPPED
 from devmodels.iocontext import IoContext
 from devmodels.runstate import RunState
-from devmodels.trace import NO_DISC, PLAIN_DISC, EventKind, Tracer
+from devmodels.trace import EventKind, Tracer
 
 if TYPE_CHECKING:
     from devmodels.blockbackend.listing import RequestData
@@ -44,17 +44,6 @@ _this_thread = threading.get_ident
 
 _WRITE = Op.WRITE
 """A name of the module: half the price of an enumeration's member, which counts here."""
-
-
-def disc_of(node: BlockNode) -> str:
-    """What a drive over a node has for a disc, as a trace says it."""
-    if node.empty:
-        return NO_DISC
-    if node.disc is None:
-        return PLAIN_DISC
-    from devmodels.disc.text import to_text  # slow to import, and for discs with tracks only
-
-    return to_text(node.disc)
 
 
 def _shown(node: BlockNode) -> tuple[int, int, int, int, int]:

@@ -78,12 +78,9 @@ class Graph:
 
     @tracer.setter
     def tracer(self, tracer: Tracer | None) -> None:
-        if tracer is None:
-            self._trace = None
-        else:
-            from devmodels.blockbackend.graphtrace import GraphTrace  # slow to import, and for traces only
+        from devmodels.blockbackend.graphtrace import GraphTrace  # slow to import, and for traces only
 
-            self._trace = GraphTrace(tracer)
+        self._trace = None if tracer is None else GraphTrace(tracer)
         self._watch()
 
     def _watch(self) -> None:

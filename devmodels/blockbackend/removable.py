@@ -10,6 +10,18 @@ from devmodels.blockbackend.node import BlockNode
 from devmodels.blockbackend.options import NodeOptions
 from devmodels.blockbackend.request import Request
 from devmodels.iocontext import IoContext
+from devmodels.trace import NO_DISC, PLAIN_DISC
+
+
+def disc_of(node: BlockNode) -> str:
+    """What a drive over a node has for a disc, as a trace says it."""
+    if node.empty:
+        return NO_DISC
+    if node.disc is None:
+        return PLAIN_DISC
+    from devmodels.disc.text import to_text  # slow to import, and for discs with tracks only
+
+    return to_text(node.disc)
 
 
 class Tray(Protocol):
