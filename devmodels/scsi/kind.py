@@ -27,6 +27,8 @@ INTERLOCK, INTERLOCK_STATUS = 0b10, 0b11
 class UnitFront:
     """What a carrier puts before a unit (`LogicalUnit.front`), to answer commands in its place."""
 
+    KEPT: ClassVar[Sequence[str]] = ()
+    """What a snapshot has of it, attribute by attribute."""
     moving: ClassVar[frozenset[int]] = frozenset()
     """Operation codes of the commands that move what is on the medium."""
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 
 from devmodels.scsi import LogicalUnit, Nexus
 from devmodels.virtio_scsi.bus import ScsiBus
 
+if TYPE_CHECKING:
+    from devmodels.scsi.kind import UnitFront
+
 SUBSCRIPTIONS, WELL_KNOWN = "subscriptions", "well-known"
+AS_QEMU = "as-qemu"
+"""The part of a bus whose units are as QEMU's: what their fronts know."""
 
 Subscriptions = dict[tuple[int, int], int]
 """By target and LUN: the events that the driver wants to hear of."""
@@ -19,11 +26,21 @@ def _names(bus: ScsiBus) -> dict[str, tuple[Nexus, LogicalUnit]]:
     return names | {WELL_KNOWN: (bus.well_known.nexus, bus.well_known.unit)}
 
 
+def _fronts(bus: ScsiBus) -> dict[str, UnitFront]:
+    """What stands before the units, by their names."""
+    return {name: unit.front for name, (_, unit) in _names(bus).items() if unit.front is not None}
+
+
 def save(bus: ScsiBus, subscriptions: Subscriptions) -> dict[str, bytes]:
     """Everything by name."""
     parts = {name: unit.save(nexus) for name, (nexus, unit) in _names(bus).items()}
     wanted = [(target, lun, events) for (target, lun), events in subscriptions.items()]
-    return parts | {SUBSCRIPTIONS: msgspec.msgpack.encode(wanted)}
+    parts[SUBSCRIPTIONS] = msgspec.msgpack.encode(wanted)
+    if bus.attention is not None:
+        from devmodels.scsi.qemu import state
+
+        parts[AS_QEMU] = state.save(bus.attention, _fronts(bus))
+    return parts
 
 
 def _subscriptions(parts: dict[str, bytes]) -> Subscriptions:
@@ -37,16 +54,25 @@ def _subscriptions(parts: dict[str, bytes]) -> Subscriptions:
 def judge(bus: ScsiBus, parts: dict[str, bytes]) -> None:
     """ValueError where it is not of such units."""
     names = _names(bus)
-    if set(parts) != {*names, SUBSCRIPTIONS}:
-        given, expected = (sorted(set(each) - {SUBSCRIPTIONS, WELL_KNOWN}) for each in (parts, names))
+    own = {SUBSCRIPTIONS} if bus.attention is None else {SUBSCRIPTIONS, AS_QEMU}
+    if set(parts) != {*names, *own}:
+        given, expected = (sorted(set(each) - {*own, WELL_KNOWN}) for each in (parts, names))
         raise ValueError(f"{bus.name}: the state is of units {given}, expected {expected}")
     for name, (_, unit) in names.items():
         unit.judge(parts[name])
     _subscriptions(parts)
+    if bus.attention is not None:
+        from devmodels.scsi.qemu import state
+
+        state.judge(parts[AS_QEMU], _fronts(bus))
 
 
 def restore(bus: ScsiBus, parts: dict[str, bytes]) -> Subscriptions:
     """Units are as `save` says; the events that the driver wants."""
     for name, (nexus, unit) in _names(bus).items():
         unit.restore(nexus, parts[name])
+    if bus.attention is not None:
+        from devmodels.scsi.qemu import state
+
+        state.restore(bus.attention, _fronts(bus), parts[AS_QEMU])
     return _subscriptions(parts)

@@ -7,6 +7,8 @@ from collections.abc import Callable
 SIZES = {0: 6, 1: 10, 2: 10, 4: 16, 5: 12}
 """Of CDBs, by the group of their operation code."""
 LONGEST = 16
+SMALLEST_BLOCK, LARGEST_BLOCK = 0x200, 0xFE00
+"""Blocks have a multiple of the one, as far as the other, in bytes."""
 
 _NOTHING = frozenset(
     (

@@ -23,9 +23,10 @@ DEFAULT_GRANULARITY = 4096
 
 
 class DiskFront(OwnFront):
-    """A disk's; its medium can be taken out with `removable`."""
+    """A disk's; its medium can be taken out with `removable`, unless the initiator keeps it there (`held`)."""
 
     TOLD = (Asc.CAPACITY_DATA_CHANGED,)
+    KEPT = (*OwnFront.KEPT, "held")
     kind = DeviceType.DISK
     PAGES: ClassVar[Mapping[int, Page]] = {
         0x01: pages.recovery,
@@ -40,7 +41,7 @@ class DiskFront(OwnFront):
         self.options = unit.options
         self.removable = unit.options.removable
         self.rotation = unit.options.rotation_rate
-        self._locked = False
+        self.held = False
 
     @property
     def available(self) -> bool:
@@ -50,7 +51,7 @@ class DiskFront(OwnFront):
     @property
     def locked(self) -> bool:
         """As the initiator says."""
-        return self._locked
+        return self.held
 
     @property
     def granularity(self) -> int:
@@ -100,7 +101,7 @@ class DiskFront(OwnFront):
 
     def was_reset(self) -> None:
         """The medium is in place, and can be taken out."""
-        self._locked = False
+        self.held = False
         self._disk.load()
         super().was_reset()
 
@@ -117,7 +118,7 @@ class DiskFront(OwnFront):
 
     def prevent_allow(self, _task: Task, cdb: bytes) -> None:
         """PREVENT ALLOW MEDIUM REMOVAL."""
-        self._locked = bool(cdb[4] & 1)
+        self.held = bool(cdb[4] & 1)
 
     handlers: ClassVar[Mapping[int, Callable[..., Reply]]] = {
         **HANDLERS,

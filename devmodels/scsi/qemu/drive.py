@@ -36,6 +36,7 @@ class DriveFront(OwnFront):
     """A drive's.  `changed`: a medium has come, of which the unit tells after it has told that there is none."""
 
     drive = True
+    KEPT = (*OwnFront.KEPT, "changed", "new_media", "eject_requested")
     kind = DeviceType.CD_DVD
     removable = True
     granularity = 4096

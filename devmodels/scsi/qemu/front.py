@@ -92,6 +92,7 @@ class Front(UnitFront):
     drive = False
     moving = layout.READS | layout.WRITES
     TOLD: ClassVar[Sequence[Asc]] = ()
+    KEPT: ClassVar[Sequence[str]] = ("sense", "max_lba", "block_size")
     handlers: ClassVar[Mapping[int, Callable[..., Reply]]] = {}
     """By operation code: they take the front, the task and the CDB, and what is given where that is what they need."""
     taking: ClassVar[frozenset[int]] = frozenset((0x04, 0x15, 0x55, 0x42, 0x41, 0x93))

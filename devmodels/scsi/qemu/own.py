@@ -180,7 +180,7 @@ class OwnFront(Front):
 
     def _resize_blocks(self, descriptor: bytes) -> None:
         size = int.from_bytes(descriptor[5:8], "big")
-        if size and not size & ~0xFE00:
+        if size and not size & ~layout.LARGEST_BLOCK:
             self.block_size = size
 
     async def unmap(self, task: Task, cdb: bytes, data: bytes) -> None:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import errno
 import struct
 
+import msgspec
 import pytest
 
 from devmodels.blockbackend import Op
+from devmodels.blockbackend.backend import BlockBackend
 from devmodels.conformance import Profile
 from devmodels.iocontext import Event
+from devmodels.scsi.mmc import CdDrive, CdOptions
+from tests.unit.virtio.blkrig import Disk
 from tests.unit.virtio.scsirig import (
     CHECK_CONDITION,
     CLEAR_ACA,
@@ -38,6 +42,7 @@ LOG_SENSE = struct.pack(">BBB4xHx", 0x4D, 0, 0x40, 64)
 WRONG = read_10(1 << 30, 1)
 SYNCHRONIZE_CACHE_16 = bytes((0x91,)) + bytes(15)
 VERIFY_10 = struct.pack(">BBIBHB", 0x2F, 0, 1 << 30, 0, 1, 0)
+PREVENT = bytes((0x1E, 0, 0, 0, 1, 0))
 EJECT = bytes((0x1B, 0, 0, 0, 2, 0))
 UNMAP, NO_BLOCKS = struct.pack(">B6xHx", 0x42, 24), struct.pack(">HH4xQI4x", 22, 16, 0, 0)
 PERSISTENT_RESERVE_IN = struct.pack(">BB5xHx", 0x5E, 0, 8)
@@ -313,3 +318,91 @@ def test_no_queue_of_a_unit_is_ever_full() -> None:
     rig.disk.gate.set()
     rig.settle()
     assert {rig.answer(each).status for each in sent} == {GOOD}
+
+
+# --- snapshots
+
+
+def restored(rig: ScsiRig, fresh: ScsiRig) -> ScsiRig:
+    """`fresh`, of which the units know what those of `rig` do."""
+    parts = rig.device.save_parts()
+    fresh.device.judge_parts(parts)
+    fresh.device.restore_parts(parts)
+    return fresh
+
+
+def test_a_snapshot_has_the_sense_data_that_stay(rig: ScsiRig) -> None:
+    assert codes(rig.send(WRONG, room=512)) == (5, 0x21, 0)
+    fresh = scsi(profile=Profile.QEMU)
+    fresh.ready()
+    assert kept(restored(rig, fresh)) == 5
+
+
+def test_a_snapshot_has_what_is_to_be_told_of_the_bus(rig: ScsiRig) -> None:
+    rig.plug(1, 0)
+    fresh = restored(rig, scsi((0, 0), (1, 0), profile=Profile.QEMU))
+    assert codes(fresh.send(TEST_UNIT_READY)) == (6, 0x3F, 0x0E)
+    assert fresh.send(TEST_UNIT_READY).status == GOOD
+
+
+def test_a_snapshot_has_the_size_of_blocks(rig: ScsiRig) -> None:
+    descriptor = struct.pack(">4xI", 1024)
+    assert rig.send(bytes((0x15, 0x10, 0, 0, 12, 0)), bytes((0, 0, 0, 8)) + descriptor).status == GOOD
+    assert rig.send(read_10(0, 1), room=512).response == S_OVERRUN
+    assert restored(rig, scsi(profile=Profile.QEMU)).send(read_10(0, 1), room=512).response == S_OVERRUN
+
+
+def test_a_snapshot_has_the_medium_that_is_held() -> None:
+    rigs = [scsi((0, 0), profile=Profile.QEMU) for _ in range(2)]
+    for each in rigs:
+        each.plug(1, 0, removable=True)
+        each.ready(lun_of(1))
+    assert rigs[0].send(PREVENT, lun=lun_of(1)).status == GOOD
+    assert codes(restored(*rigs).send(EJECT, lun=lun_of(1))) == (5, 0x53, 2)
+
+
+def test_a_snapshot_has_what_a_drive_has_yet_to_tell() -> None:
+    rigs = [scsi(profile=Profile.QEMU) for _ in range(2)]
+    drives = [put_drive(each) for each in rigs]
+    drives[0].tray.user_opens()
+    drives[0].tray.user_closes()
+    fresh = restored(*rigs)
+    found = [codes(fresh.send(TEST_UNIT_READY, lun=lun_of(1))) for _ in range(2)]
+    assert found == [(6, 0x3A, 0), (6, 0x28, 0)]
+
+
+def put_drive(rig: ScsiRig) -> CdDrive:
+    """A CD drive at target 1, which has nothing to tell."""
+    context, violations = rig.device.context, rig.device.violations
+    backend = BlockBackend(Disk(context, 1 << 16), name="cd0", run_state=rig.run_state, read_only=True)
+    drive = CdDrive(backend, CdOptions(), violations=violations)
+    rig.device.plug(1, 0, drive)
+    rig.ready(lun_of(1))
+    return drive
+
+
+@pytest.mark.parametrize("part", [b"", b"\x80", b"\xc0"])
+def test_what_is_no_snapshot_is_refused(rig: ScsiRig, part: bytes) -> None:
+    parts = {**rig.device.save_parts(), "as-qemu": part}
+    with pytest.raises(ValueError, match="not the state of units as QEMU's"):
+        rig.device.judge_parts(parts)
+
+
+@pytest.mark.parametrize("change", [{"block_size": 700}, {"max_lba": -1}, {"sense": bytes(300)}])
+def test_a_snapshot_of_what_cannot_be_is_refused(rig: ScsiRig, change: dict[str, object]) -> None:
+    parts = rig.device.save_parts()
+    state = msgspec.msgpack.decode(parts["as-qemu"])
+    state["fronts"]["0.0"].update(change)
+    with pytest.raises(ValueError, match="not the state of units as QEMU's"):
+        rig.device.judge_parts({**parts, "as-qemu": msgspec.msgpack.encode(state)})
+
+
+def test_a_snapshot_of_other_units_is_refused(rig: ScsiRig) -> None:
+    parts = rig.device.save_parts()
+    state = msgspec.msgpack.decode(parts["as-qemu"])
+    del state["fronts"]["0.0"]
+    with pytest.raises(ValueError, match="expected"):
+        rig.device.judge_parts({**parts, "as-qemu": msgspec.msgpack.encode(state)})
+    del parts["as-qemu"]
+    with pytest.raises(ValueError, match="expected"):
+        rig.device.judge_parts(parts)
