@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from devmodels.assembly.assembly import pci_place
 from devmodels.assembly.devices import DEVICES
 from devmodels.options import OptionError, coerce, decode, shown
-from devmodels.pci.function import PciIdentity
+from devmodels.pci.function import PciFunction, PciIdentity
 from devmodels.qtest import properties
 from devmodels.qtest.board import BUSES, Board
 from devmodels.qtest.hotplug import STAYING
@@ -121,6 +122,38 @@ def check_hot_plug(driver: str, given: Mapping[str, object], board: Board) -> No
             raise OptionError(f"Bus '{bus}' not found")
         if own != BUSES["pc"] and bus in (None, own):
             raise _not_hot(own or "pci")
+        if given.get("addr") is not None:
+            _check_function(driver, given, board)
+
+
+def _check_function(driver: str, given: Mapping[str, object], board: Board) -> None:
+    """OptionError where a slot has a function 0: whoever knows it does not look for others any more; and where it has
+    others, and the function 0 that is to come would say that there are none."""
+    bridge = board.bridges.get(str(given.get("bus")))
+    there = board.machine.bus if bridge is None else bridge.behind
+    slot, number = pci_place(there, str(given["addr"]), 0)
+    others = [n for at, n, _ in there.functions() if at == slot and n]
+    if not number and others and given.get("multifunction") not in (True, "on"):
+        raise OptionError(
+            f"PCI: {slot:x}.0 indicates single function, but {slot:x}.{others[0]:x} is already populated."
+        )
+    first = there.at(slot, 0)
+    if number and first is not None and there.at(slot, number) is None:
+        raise OptionError(
+            f"PCI: slot {slot} function 0 already occupied by {_model_of(first, board)},"
+            f" new func {driver} cannot be exposed to guest."
+        )
+
+
+def _model_of(function: PciFunction, board: Board) -> str:
+    """What QEMU calls it."""
+    assembly = board.assembly
+    for name in (*assembly.ata_hosts, *assembly.devices):
+        if assembly.function(name) is function:
+            return str(assembly.options[name]["driver"])
+    return next(
+        (model for model, identity in BRIDGES.items() if function.identity is identity), function.name
+    )
 
 
 def check_hot_unplug(name: str, board: Board) -> None:

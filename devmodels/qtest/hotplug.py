@@ -1,24 +1,31 @@
 """ACPI PCI hot-plug as QEMU's pc has it (QEMU: docs/specs/acpi_pci_hotplug), and devices that wait for it.
 
 Ports AE00h up (slots with something new), AE04h down (slots that are asked for), AE08h eject (a written 1 takes
-out what is in that slot, whether or not the host has asked for it), AE0Ch removable, AE10h bus select.  A device that
-the host takes out stays until the guest ejects its slot, or the machine is reset.  Chipset, displays, IDE controllers
-and bridges stay.
+out what is in that slot, whether or not the host has asked for it), AE0Ch removable, all of the bus that AE10h selects:
+the board's own is 0, those behind bridges come after it.  A device that the host takes out stays
+until the guest ejects its slot, or the machine is reset.  Chipset, displays, IDE controllers and bridges stay.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
+
+from devmodels.options import OptionError
 
 if TYPE_CHECKING:
     from devmodels.assembly.assembly import Assembly
     from devmodels.pci.bridge import PciBridge
+    from devmodels.pci.bus import RootBus
     from devmodels.pci.function import PciFunction
 
 HOTPLUG_PORT, HOTPLUG_PORTS = 0xAE00, 0x18
-UP, DOWN, EJECT, REMOVABLE = 0x00, 0x04, 0x08, 0x0C
+UP, DOWN, EJECT, REMOVABLE, BUS = 0x00, 0x04, 0x08, 0x0C, 0x10
 SLOTS = 32
+BUSES = 256
+"""How many can be selected."""
+GRACE_MS = 1
+"""So long a device that is asked for is not asked for again."""
 ALL = 0xFFFF_FFFF
 NETWORK = 0x02
 """The class of cards, which may leave as well."""
@@ -33,9 +40,12 @@ class PciHotplug:
         self._assembly = assembly
         self._bridges = bridges
         self.take_out: Callable[[str], None] = self._remove
-        self.up = 0
+        self.up: set[int] = set()
         """Slots with something new, which nobody has asked for yet."""
+        self.selected = 0
+        """The bus whose slots the registers show."""
         self._waiting: dict[int, str] = {}
+        self._not_before: dict[str, int] = {}
 
     def _remove(self, name: str) -> None:
         self._assembly.context.start(self._assembly.remove_device(name))
@@ -43,18 +53,27 @@ class PciHotplug:
     def added(self, name: str) -> None:
         """A device was plugged while the machine was there."""
         slot = self.slot_of(name)
-        if slot is not None and slot < SLOTS:
-            self.up |= 1 << slot
+        if slot is not None:
+            self.up.add(slot)
 
     def slot_of(self, name: str) -> int | None:
-        """Where a PCI device is; slots of a bus behind a bridge, which the registers do not show, are further ones."""
+        """Where a PCI device is; the slots of each bus come after those of the bus before it."""
         function: PciFunction | None = self._bridges.get(name) or self._assembly.function(name)
-        buses = list(dict.fromkeys(bus for bus, _ in self._assembly.machine.bus.walk()))
-        for number, bus in enumerate(buses):
+        for number, bus in enumerate(self._buses()):
             for slot, _, each in bus.functions():
                 if each is function:
                     return SLOTS * number + slot
         return None
+
+    def _buses(self, of: RootBus | None = None) -> list[RootBus]:
+        """In QEMU's order: behind a bus those of its bridges, the newest bridge first."""
+        bus = self._assembly.machine.bus if of is None else of
+        bridges = [
+            bridge
+            for bridge in self._bridges.values()
+            if any(each is bridge for _, _, each in bus.functions())
+        ]
+        return [bus, *(each for bridge in reversed(bridges) for each in self._buses(bridge.behind))]
 
     @property
     def waiting(self) -> list[str]:
@@ -62,37 +81,49 @@ class PciHotplug:
         return list(self._waiting.values())
 
     def ask(self, slot: int, name: str) -> None:
-        """Ask the guest to let a slot with a device go; it may be asked again."""
-        self._waiting[slot] = name
+        """Ask the guest to let a slot with a device go; OptionError where it has only just been asked."""
+        now = self._assembly.context.now_ns() // 1_000_000
+        if name in self.waiting and now < self._not_before[name]:
+            raise OptionError(f"Device {name} is already in the process of unplug")
+        self._waiting[slot], self._not_before[name] = name, now + GRACE_MS
 
     def reset(self) -> None:
         """What the guest was asked for goes now: it cannot answer any more."""
-        waiting, self._waiting, self.up = self._waiting, {}, 0
+        waiting, self._waiting, self.up = self._waiting, {}, set()
         for name in waiting.values():
             if name not in self._bridges:
                 self.take_out(name)
 
     def read(self, offset: int, size: int) -> int:
-        """Slots as bits."""
-        value = 0
-        if offset == UP:
-            value, self.up = self.up, 0
+        """Slots of the selected bus as bits."""
+        value, first = 0, SLOTS * self.selected
+        if self.selected >= BUSES:
+            pass
+        elif offset == BUS:
+            value = self.selected
+        elif offset == UP:
+            value = self._bits(self.up)
+            self.up.difference_update(range(first, first + SLOTS))
         elif offset == DOWN:
-            value = sum(1 << slot for slot in self._waiting if slot < SLOTS)
+            value = self._bits(self._waiting)
         elif offset == REMOVABLE:
             value = ALL & ~sum({1 << slot for slot, name, _ in self._functions() if name is None})
         return value & (1 << 8 * size) - 1
 
+    def _bits(self, slots: Iterable[int]) -> int:
+        """Those of the selected bus."""
+        return sum(1 << slot % SLOTS for slot in slots if slot // SLOTS == self.selected)
+
     def write(self, offset: int, _size: int, value: int) -> None:
-        """Eject."""
-        if offset == EJECT:
-            for slot in range(SLOTS):
-                if value >> slot & 1:
-                    self._eject(slot)
+        """Select a bus; eject the first of the slots."""
+        if offset == BUS:
+            self.selected = value
+        elif offset == EJECT and value:
+            self._eject((value & -value).bit_length() - 1)
 
     def _eject(self, slot: int) -> None:
         """All functions of a slot go together, and none where one of them stays."""
-        self._waiting.pop(slot, None)
+        self._waiting.pop(SLOTS * self.selected + slot, None)
         there = [(name, function) for at, name, function in self._functions() if at == slot]
         if any(name is None for name, _ in there):
             return
@@ -103,10 +134,12 @@ class PciHotplug:
                 self._assembly.machine.unplug(function)
 
     def _functions(self) -> Iterator[tuple[int, str | None, PciFunction]]:
-        """Slot, device and function on the board's own bus; no device where it stays, and "" for a placeholder."""
-        assembly = self._assembly
+        """Slot, device and function on the selected bus; no device where it stays, and "" for a placeholder."""
+        assembly, buses = self._assembly, self._buses()
+        if self.selected >= len(buses):
+            return
         names = {id(assembly.function(name)): name for name in (*assembly.ata_hosts, *assembly.devices)}
-        for slot, _, function in assembly.machine.bus.functions():
+        for slot, _, function in buses[self.selected].functions():
             name = names.get(id(function))
             if name is None and function.identity.class_code >> 16 == NETWORK:
                 yield slot, "", function

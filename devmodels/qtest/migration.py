@@ -21,7 +21,7 @@ from devmodels.iocontext import ClockKind
 from devmodels.monitor.command import Arguments, CommandError
 from devmodels.monitor.world import World
 from devmodels.options import OptionError, shown
-from devmodels.qtest.hotplug import SLOTS
+from devmodels.qtest.hotplug import BUSES, SLOTS
 from devmodels.qtest.interrupts import INPUTS
 from devmodels.unixlistener import listen, remove
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from devmodels.qtest.board import Board
 
 HEADER = struct.Struct("<8sQ")
-MAGIC = b"DMSTATE4"
+MAGIC = b"DMSTATE5"
 TAKEN = b"\0"
 """The answer of who has taken the state."""
 MAX_STATE = 1 << 36
@@ -68,8 +68,8 @@ class Held(msgspec.Struct, array_like=True):
     """What a board holds beside its devices.
 
     CMOS memory and the byte that is selected there, the item of `fw_cfg` (-1: none) and how far it was read; the
-    client's clock in ns (-1: the host's); inputs that the client has forced; slots with something new, and devices that
-    wait to be ejected.
+    client's clock in ns (-1: the host's); inputs that the client has forced; of hot-plug the bus that is selected,
+    slots with something new, and devices that wait to be ejected.
     """
 
     cmos: bytes
@@ -78,7 +78,8 @@ class Held(msgspec.Struct, array_like=True):
     at: int
     clock: int
     forced: list[tuple[int, bool]]
-    up: int
+    bus: int
+    up: list[int]
     waiting: list[str]
 
     @classmethod
@@ -86,9 +87,13 @@ class Held(msgspec.Struct, array_like=True):
         """What a board holds."""
         cmos, config, hotplug = board.cmos, board.fw_cfg, board.hotplug
         item, at = (-1, 0) if config is None else (config.selected, config.at)
-        up, waiting = (0, []) if hotplug is None else (hotplug.up, hotplug.waiting)
+        bus, up, waiting = 0, list[int](), list[str]()
+        if hotplug is not None:
+            bus, up, waiting = hotplug.selected, sorted(hotplug.up), hotplug.waiting
         clock = board.context.now_ns() if board.context.kind is ClockKind.STEPPED else -1
-        return cls(bytes(cmos.bytes), cmos.selected, item, at, clock, board.interrupts.forced, up, waiting)
+        return cls(
+            bytes(cmos.bytes), cmos.selected, item, at, clock, board.interrupts.forced, bus, up, waiting
+        )
 
     def judge(self, board: Board) -> None:
         """SnapshotError where a board cannot hold this."""
@@ -104,7 +109,7 @@ class Held(msgspec.Struct, array_like=True):
         for name in self.waiting:
             if hotplug is None or hotplug.slot_of(name) is None:
                 raise SnapshotError(f"device {shown(name)} waits to be ejected, and is not there")
-        if not 0 <= self.up < 1 << SLOTS:
+        if not 0 <= self.bus < 1 << 32 or not all(0 <= slot < SLOTS * BUSES for slot in self.up):
             raise SnapshotError("what was plugged does not fit")
 
     def set_clock(self, board: Board) -> None:
@@ -117,7 +122,7 @@ class Held(msgspec.Struct, array_like=True):
         """A board holds this now."""
         board.interrupts.forced = self.forced
         if board.hotplug is not None:
-            board.hotplug.up = self.up
+            board.hotplug.selected, board.hotplug.up = self.bus, set(self.up)
             for name in self.waiting:
                 slot = board.hotplug.slot_of(name)
                 assert slot is not None

@@ -83,6 +83,7 @@ def test_what_is_on_q35s_own_bus_stays_and_what_is_behind_a_port_goes() -> None:
         for name in ("rp", "s0"):
             assert ask.refused("device_del", id=name) == "Bus 'pcie.0' does not support hotplugging"
         ask("device_del", id="s1")
+        ask.board.context.step(1_000_000)
         ask("device_del", id="s1")
         ask("system_reset")
         assert list(ask.board.assembly.devices) == ["s0"]

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from devmodels.qtest.hotplug import EJECT, HOTPLUG_PORT, REMOVABLE
+from devmodels.qtest.hotplug import BUS, DOWN, EJECT, HOTPLUG_PORT, REMOVABLE, UP
 from tests.unit.qtest.bench import machine
 from tests.unit.qtest.test_control import NULL, Monitor, monitor
 
@@ -127,5 +127,103 @@ def test_a_slot_is_let_go_where_nobody_can_give_a_command() -> None:
     line = f"{NULL}n0 -device virtio-blk-pci,drive=n0,addr=8 -device ich9-ahci,addr=9"
     with machine("-M", "pc", "-nodefaults", *line.split()) as client:
         assert client.config(8, 0, 0) == VIRTIO_BLK
-        assert client.ask("outl 0xae08 0x300") == "OK"
+        assert client.ask("outl 0xae08 0x100") == "OK"
+        assert client.ask("outl 0xae08 0x200") == "OK"
         assert (client.config(8, 0, 0), client.config(9, 0, 0)) == (EMPTY, EMPTY)
+
+
+BEHIND = f"""
+    {NULL}n1 {NULL}n2 {NULL}n3
+    -device pci-bridge,chassis_nr=1,id=br1,addr=5 -device pci-bridge,chassis_nr=2,id=br2,addr=6
+    -device pci-bridge,chassis_nr=3,id=br3,bus=br2,addr=2
+    -device virtio-blk-pci,id=v1,drive=n1,bus=br1,addr=3 -device virtio-blk-pci,id=v2,drive=n2,bus=br2,addr=4
+    -device virtio-blk-pci,id=v3,drive=n3,bus=br3,addr=5
+"""
+
+
+def shown(ask: Monitor, bus: int) -> list[int]:
+    """What the registers show of a bus: up, down, eject, removable, the bus."""
+    ask.board.space.io_write(HOTPLUG_PORT + BUS, 4, bus)
+    return [ask.board.space.io_read(HOTPLUG_PORT + offset, 4) for offset in (UP, DOWN, EJECT, REMOVABLE, BUS)]
+
+
+def test_registers_show_the_slots_of_the_bus_that_is_selected() -> None:
+    """The newest bridge comes first, with what is behind it (as QEMU 7.2 has it)."""
+    with monitor("pc", BEHIND) as ask:
+        assert shown(ask, 0) == [0, 0, 0, EMPTY & ~0x63, 0]
+        assert shown(ask, 1) == [0, 0, 0, EMPTY & ~0x04, 1]
+        for bus in (2, 3, 255):
+            assert shown(ask, bus) == [0, 0, 0, EMPTY, bus]
+        for bus in (256, EMPTY):
+            assert shown(ask, bus) == [0, 0, 0, 0, 0]
+        for place, bridge in (("9", "br1"), ("a", "br2"), ("b", "br3")):
+            ask("device_add", driver="virtio-scsi-pci", bus=bridge, addr=place)
+        for name in ("v1", "v2", "v3"):
+            ask("device_del", id=name)
+        assert [shown(ask, bus)[:2] for bus in range(4)] == [
+            [0, 0],
+            [0x400, 0x10],
+            [0x800, 0x20],
+            [0x200, 0x08],
+        ]
+        assert [shown(ask, bus)[:2] for bus in range(4)] == [[0, 0], [0, 0x10], [0, 0x20], [0, 0x08]]
+
+
+def test_a_guest_lets_devices_behind_bridges_go() -> None:
+    with monitor("pc", BEHIND) as ask, heard(ask) as events:
+        for bus, slot in ((1, 5), (2, 4), (3, 2), (7, 1)):
+            shown(ask, bus)
+            eject(ask, slot)
+        assert events == []
+        for bus, slot, name in ((3, 3, "v1"), (1, 4, "v2"), (2, 5, "v3")):
+            shown(ask, bus)
+            eject(ask, slot)
+            assert events == [f"/machine/peripheral/{name}/virtio-backend", f"/machine/peripheral/{name}"]
+            events.clear()
+        shown(ask, 1)
+        eject(ask, 2)
+        assert shown(ask, 2)[3] == EMPTY, "a bridge stays, with its bus"
+
+
+def test_of_several_slots_the_first_one_goes() -> None:
+    line = f"{NULL}n1 {NULL}n2 -device virtio-blk-pci,drive=n1,addr=8 -device virtio-blk-pci,drive=n2,addr=9"
+    with monitor("pc", line) as ask:
+        for gone in (0, 1, 2):
+            assert [identity(ask, slot) == EMPTY for slot in (8, 9)] == [gone > 0, gone > 1]
+            ask.board.space.io_write(HOTPLUG_PORT + EJECT, 4, 0x300 if not gone else 0x200)
+            ask.board.context.run_until_idle()
+
+
+def test_a_device_is_asked_for_again_after_a_millisecond() -> None:
+    with monitor("pc", f"{NULL}n1 -device virtio-blk-pci,drive=n1,addr=8,id=v1") as ask:
+        ask("device_del", id="v1")
+        assert ask.refused("device_del", id="v1") == "Device v1 is already in the process of unplug"
+        ask.board.context.step(999_999)
+        assert ask.refused("device_del", id="v1") == "Device v1 is already in the process of unplug"
+        ask.board.context.step(1)
+        ask("device_del", id="v1")
+        eject(ask, 8)
+        assert identity(ask, 8) == EMPTY
+
+
+def test_no_function_is_plugged_beside_a_function_0() -> None:
+    told = (
+        "PCI: slot {} function 0 already occupied by {}, new func virtio-scsi-pci cannot be exposed to guest."
+    )
+    with monitor("pc", BEHIND) as ask:
+        ask("device_add", driver="virtio-scsi-pci", addr="a", id="x0")
+        for addr, bus, slot, model in (
+            ("a.1", "pci.0", 10, "virtio-scsi-pci"),
+            ("3.1", "br1", 3, "virtio-blk-pci"),
+            ("5.1", "pci.0", 5, "pci-bridge"),
+            ("1.4", "pci.0", 1, "PIIX3"),
+            ("0.1", "pci.0", 0, "i440FX"),
+        ):
+            refused = ask.refused("device_add", driver="virtio-scsi-pci", addr=addr, bus=bus, id="x1")
+            assert refused == told.format(slot, model)
+        ask("device_add", driver="virtio-scsi-pci", addr="c.1", id="z1")
+        ask("device_add", driver="virtio-scsi-pci", addr="c.2", id="z2")
+        alone = {"driver": "virtio-scsi-pci", "addr": "c", "id": "z0"}
+        refused = ask.refused("device_add", **alone)
+        assert refused == "PCI: c.0 indicates single function, but c.1 is already populated."
+        ask("device_add", **alone, multifunction=True)

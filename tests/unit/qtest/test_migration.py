@@ -152,7 +152,7 @@ def test_firmware_that_does_not_fit_leaves_the_machine_waiting(
         said = sent(source.board, going, tmp_path / "there")
         going.close()
     _, snapshot = msgspec.msgpack.decode(said[HEADER.size :])
-    body = msgspec.msgpack.encode(((*firmware, -1, [], 0, []), snapshot))
+    body = msgspec.msgpack.encode(((*firmware, -1, [], 0, [], []), snapshot))
     with machine(*words) as target, socket.socket(socket.AF_UNIX) as other:
         coming, problems = control_of(target), list[str]()
         coming.wait_for(f"unix:{tmp_path / 'here'}", problems.append)
@@ -169,12 +169,14 @@ def test_firmware_that_does_not_fit_leaves_the_machine_waiting(
 @pytest.mark.parametrize(
     ("held", "problem"),
     [
-        ((1 << 63, [], 0, []), "the time is none"),
-        ((-2, [], 0, []), "the time is none"),
-        ((0, [(24, True)], 0, []), "inputs are forced that are not there"),
-        ((0, [(-1, True)], 0, []), "inputs are forced that are not there"),
-        ((0, [], 1 << 32, []), "what was plugged does not fit"),
-        ((0, [], 0, ["disk"]), 'device "disk" waits to be ejected, and is not there'),
+        ((1 << 63, [], 0, [], []), "the time is none"),
+        ((-2, [], 0, [], []), "the time is none"),
+        ((0, [(24, True)], 0, [], []), "inputs are forced that are not there"),
+        ((0, [(-1, True)], 0, [], []), "inputs are forced that are not there"),
+        ((0, [], 1 << 32, [], []), "what was plugged does not fit"),
+        ((0, [], 0, [32 * 256], []), "what was plugged does not fit"),
+        ((0, [], 0, [-1], []), "what was plugged does not fit"),
+        ((0, [], 0, [], ["disk"]), 'device "disk" waits to be ejected, and is not there'),
     ],
 )
 def test_what_a_board_cannot_hold_leaves_the_machine_waiting(
