@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 SECTOR = 512
+TOGETHER = 64
+"""Sectors that are compared at once."""
 
 
 class Ledger:
@@ -12,21 +16,25 @@ class Ledger:
         self._known: dict[int, bytes | None] = {
             at // SECTOR: bytes(content[at : at + SECTOR]) for at in range(0, len(content), SECTOR)
         }
-        self._stable = dict(self._known)
+        self._stable = bytearray(content)
+        self._open: set[int] = set()
+        """Sectors of which nothing is known to be stable: `_stable` has there what was found last."""
 
     def begun(self, sectors: range) -> None:
         """These are about to be changed: until that is acknowledged, nothing is known of them."""
         for sector in sectors:
             if sector in self._known:
-                self._known[sector] = self._stable[sector] = None
+                self._known[sector] = None
+                self._open.add(sector)
 
     def written(self, sector: int, data: bytes, *, stable: bool) -> None:
         """A write was acknowledged, and nothing else was on its way to these sectors."""
         for at in range(0, len(data), SECTOR):
             number = sector + at // SECTOR
+            assert number in self._known, f"sector {number} was written, which the disk does not have"
             self._known[number] = data[at : at + SECTOR]
             if stable:
-                self._stable[number] = self._known[number]
+                self._is_stable(number, data[at : at + SECTOR])
 
     def promised(self) -> dict[int, bytes | None]:
         """What a flush that begins now makes stable."""
@@ -36,7 +44,11 @@ class Ledger:
         """It was acknowledged: what has not changed since is stable."""
         for sector, data in promised.items():
             if data is not None and self._known[sector] == data:
-                self._stable[sector] = data
+                self._is_stable(sector, data)
+
+    def _is_stable(self, sector: int, data: bytes) -> None:
+        self._stable[sector * SECTOR : (sector + 1) * SECTOR] = data
+        self._open.discard(sector)
 
     def check_read(self, sector: int, data: bytes) -> None:
         """A read was acknowledged, and nothing was on its way to these sectors meanwhile."""
@@ -48,6 +60,21 @@ class Ledger:
 
     def check_stable(self, content: bytes | bytearray) -> None:
         """The power is cut: what was acknowledged as stable is there."""
-        for sector, data in self._stable.items():
-            found = content[sector * SECTOR : (sector + 1) * SECTOR]
-            assert data is None or data == found, f"sector {sector} was acknowledged as stable and is not"
+        for sector in self._changed(content):
+            assert sector in self._open, f"sector {sector} was acknowledged as stable and is not"
+            self._stable[sector * SECTOR : (sector + 1) * SECTOR] = _at(content, sector)
+
+    def _changed(self, content: bytes | bytearray) -> Iterator[int]:
+        """Sectors that are not as when they were looked at last: few of many, so that many are compared at once."""
+        if content == self._stable:
+            return
+        for first in range(0, len(self._known), TOGETHER):
+            if _at(content, first, TOGETHER) == _at(self._stable, first, TOGETHER):
+                continue
+            for sector in range(first, min(first + TOGETHER, len(self._known))):
+                if _at(content, sector) != _at(self._stable, sector):
+                    yield sector
+
+
+def _at(content: bytes | bytearray, sector: int, count: int = 1) -> bytes | bytearray:
+    return content[sector * SECTOR : (sector + count) * SECTOR]
