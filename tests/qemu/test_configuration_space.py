@@ -8,7 +8,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,8 +28,6 @@ ONES = 0xFFFF_FFFF
 ABSENT = ONES
 DISK = "-blockdev null-co,node-name=d0,size=1048576"
 SPACE = range(0, 256, 4)
-FLR = 1 << 15
-DEVICE_CONTROL = 0x48
 
 MAY_DIFFER = {
     ("q35", "00.0", 0x9C): "SMRAM of the q35's host bridge can be locked there, and is not modelled",
@@ -95,42 +93,43 @@ class Machine:
 
     def dwords(self, place: int, offsets: range = SPACE) -> list[int]:
         """Read from the function at `place` (bits 23:8 of the address)."""
-        lines = [
-            line
-            for offset in offsets
-            for line in (f"outl 0xcf8 {0x8000_0000 | place | offset:#x}", "inl 0xcfc")
-        ]
+        return self.read(place | offset for offset in offsets)
+
+    def read(self, places: Iterable[int]) -> list[int]:
+        """Read dwords, each at bits 23:0 of its address."""
+        lines = [line for place in places for line in (f"outl 0xcf8 {1 << 31 | place:#x}", "inl 0xcfc")]
         return [int(answer.split()[1], 16) for answer in self.ask(*lines)[1::2]]
 
-    def tried(self, place: int, offset: int, value: int, keep: int) -> int:
-        """What is read after `value` was written; then it has `keep` again."""
-        answers = self.ask(
-            f"outl 0xcf8 {0x8000_0000 | place | offset:#x}",
-            f"outl 0xcfc {value:#x}",
-            "inl 0xcfc",
-            f"outl 0xcfc {keep:#x}",
-        )
-        return int(answers[2].split()[1], 16)
-
-    def space(self, place: int, spared: int = 0) -> list[Dword]:
-        """All of a function; `spared` are bits of device control that are not written."""
-        first = self.dwords(place)
-        return [
-            Dword(
-                held,
-                self.tried(place, at, ONES & ~(spared if at == DEVICE_CONTROL else 0), held),
-                self.tried(place, at, 0, held),
+    def tried(self, place: int, tries: Sequence[tuple[int, int, int]]) -> list[int]:
+        """What is read at each offset after a value was written; then it has what it is to keep."""
+        lines = [
+            line
+            for offset, value, keep in tries
+            for line in (
+                f"outl 0xcf8 {1 << 31 | place | offset:#x}",
+                f"outl 0xcfc {value:#x}",
+                "inl 0xcfc",
+                f"outl 0xcfc {keep:#x}",
             )
-            for at, held in zip(SPACE, first, strict=True)
         ]
+        return [int(answer.split()[1], 16) for answer in self.ask(*lines)[2::4]]
+
+    def space(self, place: int) -> list[Dword]:
+        """All of a function."""
+        first = self.dwords(place)
+        tries = [(at, value, held) for at, held in zip(SPACE, first, strict=True) for value in (ONES, 0)]
+        found = self.tried(place, tries)
+        return [Dword(*each) for each in zip(first, found[::2], found[1::2], strict=True)]
+
+    def places(self) -> list[int]:
+        """Of all functions of bus 0."""
+        places = range(0, 1 << 16, 1 << 8)
+        return [place for place, held in zip(places, self.read(places), strict=True) if held != ABSENT]
 
     def functions(self) -> Iterator[tuple[str, list[Dword]]]:
         """All functions of bus 0."""
-        for slot in range(32):
-            for number in range(8):
-                place = slot << 11 | number << 8
-                if self.dwords(place, range(4)) != [ABSENT]:
-                    yield f"{slot:02x}.{number}", self.space(place)
+        for place in self.places():
+            yield f"{place >> 11:02x}.{place >> 8 & 7}", self.space(place)
 
 
 def _differences(ours: list[Dword], theirs: list[Dword]) -> dict[int, str]:
@@ -197,16 +196,14 @@ LINES = (
 
 def _headers(machine: Machine) -> dict[int, list[int]]:
     """By slot: the header without word of capabilities, then what its BARs read after ones were written."""
-    lines = [line for slot in range(32) for line in (f"outl 0xcf8 {1 << 31 | slot << 11:#x}", "inl 0xcfc")]
-    present = [
-        at for at, answer in enumerate(machine.ask(*lines)[1::2]) if int(answer.split()[1], 16) != ABSENT
-    ]
+    firsts = machine.read(slot << 11 for slot in range(32))
+    present = [slot for slot, held in enumerate(firsts) if held != ABSENT]
     found = {}
     for slot in present:
         header = machine.dwords(slot << 11, range(0, 0x40, 4))
         header[1] &= ~CAPABILITIES
         del header[13]
-        found[slot] = [*header, *(machine.tried(slot << 11, at, ONES, 0) for at in BARS)]
+        found[slot] = header + machine.tried(slot << 11, [(at, ONES, 0) for at in BARS])
     return found
 
 
@@ -229,7 +226,7 @@ def after_reset(machine: str, words: Sequence[str], argv: Sequence[str], path: P
         Machine(*argv, "-M", machine, "-qmp", f"unix:{path},server=on,wait=off", *words) as one,
         socket.socket(socket.AF_UNIX) as connection,
     ):
-        functions = [place for place in range(0, 1 << 16, 1 << 8) if one.dwords(place, range(4)) != [ABSENT]]
+        functions = one.places()
         for place in functions:
             # Not the q35's window onto configuration space.
             for at in set(range(0x40, 256, 4)) - ({0x60, 0x64} if machine == "q35" and not place else set()):
