@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from devmodels.conformance import written
 from devmodels.memoryregions import GuestMemoryError
-from devmodels.scsi import Function, Response
+from devmodels.scsi import Function, Outcome, Response, Status
 from devmodels.virtio.queue import VirtQueue
 from devmodels.virtio.ring import Chain
 from devmodels.virtio_scsi.events import supported_events
@@ -22,6 +22,7 @@ from devmodels.virtio_scsi.layout import (
 )
 
 if TYPE_CHECKING:
+    from devmodels.scsi import LogicalUnit
     from devmodels.virtio_scsi.device import VirtioScsi
 
 CLAUSE = "VIRTIO 1.4 §5.6.6.2"
@@ -38,6 +39,8 @@ FUNCTIONS = {
     TmfType.VIRTIO_SCSI_T_TMF_QUERY_TASK: Function.QUERY_TASK,
     TmfType.VIRTIO_SCSI_T_TMF_QUERY_TASK_SET: Function.QUERY_TASK_SET,
 }
+_ENDING = (Function.ABORT_TASK, Function.ABORT_TASK_SET, Function.CLEAR_TASK_SET)
+"""Those that end commands of a unit."""
 _RESPONSES = {
     Response.COMPLETE: ScsiResponse.VIRTIO_SCSI_S_OK,
     Response.SUCCEEDED: ScsiResponse.VIRTIO_SCSI_S_FUNCTION_SUCCEEDED,
@@ -113,15 +116,22 @@ class ControlQueue:
         place = self._device.bus.find(bytes((1, lun[1])) + bytes(6) if of_target else lun)
         if function is Function.CLEAR_ACA:
             self._finish(chain, ScsiResponse.VIRTIO_SCSI_S_FUNCTION_REJECTED)
-        elif self._queue.resetting or self._device.resetting:
+        elif self._queue.resetting or self._device.resetting or (place is None and not of_target):
             self._finish(chain, ScsiResponse.VIRTIO_SCSI_S_BAD_TARGET)
-        elif place is not None:
-            done = Function.TARGET_RESET if of_target else function
-            place.target.manage(place.nexus, done, place.lun, tag, partial(self._managed, chain))
-        elif of_target:
+        elif place is None:
             self._finish(chain, ScsiResponse.VIRTIO_SCSI_S_OK)
+        elif function in _ENDING and place.lun == place.unit.lun:
+            self._end_as_qemu(chain, place.unit, tag if function is Function.ABORT_TASK else None)
         else:
-            self._finish(chain, ScsiResponse.VIRTIO_SCSI_S_BAD_TARGET)
+            function = Function.TARGET_RESET if of_target else function
+            place.target.manage(place.nexus, function, place.lun, tag, partial(self._managed, chain))
+
+    def _end_as_qemu(self, chain: Chain, unit: LogicalUnit, tag: int | None) -> None:
+        """End the first command with `tag`, or all; what something else is ending already is not waited for."""
+        tasks = [each for each in unit.tasks if not each.aborted and tag in (None, each.tag)]
+        if tag is not None:
+            del tasks[1:]
+        unit.abort(tasks, Outcome.ABORTED, Status.GOOD, partial(self._managed, chain, Response.COMPLETE))
 
     def _managed(self, chain: Chain, response: Response) -> None:
         """A function is complete: what it has ended is shown before its own answer."""

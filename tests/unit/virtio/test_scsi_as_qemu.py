@@ -15,12 +15,16 @@ from devmodels.iocontext import Event
 from devmodels.scsi.mmc import CdDrive, CdOptions
 from tests.unit.virtio.blkrig import Disk
 from tests.unit.virtio.scsirig import (
+    ABORT_TASK,
+    ABORT_TASK_SET,
     CHECK_CONDITION,
     CLEAR_ACA,
+    CLEAR_TASK_SET,
     GOOD,
     I_T_NEXUS_RESET,
     INQUIRY,
     LOGICAL_UNIT_RESET,
+    S_ABORTED,
     S_BAD_TARGET,
     S_FUNCTION_REJECTED,
     S_INCORRECT_LUN,
@@ -29,6 +33,7 @@ from tests.unit.virtio.scsirig import (
     TEST_UNIT_READY,
     Answer,
     ScsiRig,
+    Sent,
     lun_of,
     read_10,
     scsi,
@@ -271,6 +276,43 @@ def test_clear_aca_is_rejected_whatever_it_is_about(rig: ScsiRig, lun: bytes) ->
 
 def test_a_function_of_a_unit_that_is_not_there(rig: ScsiRig) -> None:
     assert rig.manage(LOGICAL_UNIT_RESET, lun=lun_of(0, 3)) == S_INCORRECT_LUN
+
+
+def held(rig: ScsiRig, *tags: int) -> list[Sent]:
+    """READs that are under way."""
+    rig.disk.gate = Event(rig.device.context)
+    sent = [rig.start(read_10(0, 1), room=512, tag=each) for each in tags]
+    rig.go()
+    return sent
+
+
+def ask(rig: ScsiRig, function: int, tag: int = 0) -> Sent:
+    """Give the function to the control queue."""
+    return rig.start_control(struct.pack("<II", 0, function) + lun_of() + struct.pack("<Q", tag))
+
+
+def resume(rig: ScsiRig) -> None:
+    assert rig.disk.gate is not None
+    rig.disk.gate.set()
+    rig.settle()
+
+
+def test_of_commands_with_one_tag_the_first_is_aborted(rig: ScsiRig) -> None:
+    sent = held(rig, 5, 5)
+    function = ask(rig, ABORT_TASK, 5)
+    resume(rig)
+    assert [rig.answer(each).response for each in sent] == [S_ABORTED, S_OK]
+    assert function.length == 1
+
+
+@pytest.mark.parametrize("function", [ABORT_TASK, ABORT_TASK_SET, CLEAR_TASK_SET])
+def test_what_is_being_aborted_is_not_waited_for_again(rig: ScsiRig, function: int) -> None:
+    sent = held(rig, 5)
+    first = ask(rig, function, 5)
+    second = ask(rig, function, 5)
+    assert (first.length, second.length) == (None, 1)
+    resume(rig)
+    assert (first.length, rig.answer(sent[0]).response) == (1, S_ABORTED)
 
 
 # --- commands and conditions
