@@ -8,9 +8,11 @@ from typing import Annotated, Literal, NoReturn
 
 import typer
 
+from devmodels.cli.values import PlainCommand, PlainGroup
 from devmodels.options import OptionError, one_line
 
 app = typer.Typer(
+    cls=PlainGroup,
     help="Register-accurate emulated storage devices.",
     no_args_is_help=True,
     add_completion=False,
@@ -36,7 +38,7 @@ def _group(
     """Register-accurate emulated storage devices."""
 
 
-@app.command()
+@app.command(cls=PlainCommand)
 def serve(
     blockdev: Annotated[
         list[str] | None,

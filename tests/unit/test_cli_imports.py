@@ -53,3 +53,29 @@ def test_what_is_not_asked_for_is_not_imported(tmp_path: Path) -> None:
     assert for_blk.split() == ["assembly", "virtio_blk", "vhost_user_blk"]
     assert for_scsi.split() == ["assembly", "scsi", "virtio_blk", "virtio_scsi", "vhost_user_blk"]
     assert {"ahci", "ata"} <= set(for_ata.split())
+
+
+@pytest.mark.long
+def test_options_that_are_text_are_taken_without_what_looks_at_others(tmp_path: Path) -> None:
+    program = """
+import sys
+from devmodels.cli.main import main
+try:
+    main()
+except SystemExit as end:
+    print("pydantic" in sys.modules, end.code)
+"""
+
+    def said(*words: str) -> tuple[str, str]:
+        options = ["--blockdev", "driver=file,filename=none,node-name=d0", "--export", "id=e0"]
+        command = [sys.executable, "-c", program, "serve", "--strict", *options, *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+        return done.stdout.strip(), done.stderr.strip()
+
+    found, error = said()
+    assert found == "False 2"
+    assert "none" in error
+    assert said("--poll-max-ns", "1")[0] == "True 2"
+    found, error = said("--poll-max-ns", "-1")
+    assert found == "True 2"
+    assert "--poll-max-ns" in error
