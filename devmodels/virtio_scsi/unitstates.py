@@ -54,7 +54,10 @@ def _subscriptions(parts: dict[str, bytes]) -> Subscriptions:
 def judge(bus: ScsiBus, parts: dict[str, bytes]) -> None:
     """ValueError where it is not of such units."""
     names = _names(bus)
-    own = {SUBSCRIPTIONS} if bus.attention is None else {SUBSCRIPTIONS, AS_QEMU}
+    as_qemu = bus.attention is not None
+    if (AS_QEMU in parts) is not as_qemu:
+        raise ValueError(f"{bus.name}: the state is of units under another profile")
+    own = {SUBSCRIPTIONS, AS_QEMU} if as_qemu else {SUBSCRIPTIONS}
     if set(parts) != {*names, *own}:
         given, expected = (sorted(set(each) - {*own, WELL_KNOWN}) for each in (parts, names))
         raise ValueError(f"{bus.name}: the state is of units {given}, expected {expected}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 from devmodels.blockbackend import Flags, Op, Request
 from devmodels.blockbackend.vectors import gather
@@ -75,12 +75,8 @@ _STATUS_OF_ERRNO = {errno.EDOM: Status.TASK_SET_FULL, errno.EBADE: Status.RESERV
 Way = Callable[[Task, bytes], Reply]
 
 
-class Prepared(NamedTuple):
-    """What was found out of a command when it came: its CDB, who answers it, and a condition to tell instead."""
-
-    cdb: bytes
-    way: Way
-    condition: Sense | None = None
+Prepared = tuple[bytes, Way, Sense | None]
+"""What was found out of a command when it came: its CDB, who answers it, and a condition to tell instead."""
 
 
 class Front(UnitFront):
@@ -137,7 +133,7 @@ class Front(UnitFront):
         """What is to be told of is taken, and whose command it is settled: what comes with it changes neither."""
         found = layout.read(task.cdb, drive=self.drive, block=self.block_size)
         if found is None:
-            self._prepared[task] = Prepared(b"", self._unknown)
+            self._prepared[task] = b"", self._unknown, None
             return True
         cdb, wanted, given = found
         condition = None if cdb[0] in UNTOLD or wanted > MOST_AT_ALL else self._take(task)
@@ -147,7 +143,7 @@ class Front(UnitFront):
             task.overrun()
             task.done(task)
             return False
-        self._prepared[task] = Prepared(cdb, self._way(task, cdb[0]), condition)
+        self._prepared[task] = cdb, self._way(task, cdb[0]), condition
         return True
 
     def _way(self, task: Task, opcode: int) -> Way:
