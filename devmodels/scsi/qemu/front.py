@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from devmodels.blockbackend import Flags, Op, Request
 from devmodels.blockbackend.vectors import gather
@@ -72,11 +72,10 @@ _OF_ERRNO = {
 _STATUS_OF_ERRNO = {errno.EDOM: Status.TASK_SET_FULL, errno.EBADE: Status.RESERVATION_CONFLICT}
 
 
-Way = Callable[[Task, bytes], Reply]
-
-
-Prepared = tuple[bytes, Way, Sense | None]
-"""What was found out of a command when it came: its CDB, who answers it, and a condition to tell instead."""
+if TYPE_CHECKING:
+    Way = Callable[[Task, bytes], Reply]
+    Prepared = tuple[bytes, Way, Sense | None]
+    """What was found out of a command when it came: its CDB, who answers it, and a condition to tell instead."""
 
 
 class Front(UnitFront):
