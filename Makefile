@@ -42,7 +42,7 @@ test-long: $(VENV)/.test
 
 # A stock Linux kernel in a real QEMU works on our devices (needs Debian's packages: see .ci/run).
 test-guest: $(VENV)/.test
-	$(BIN)/python -m pytest -n auto --dist loadfile -m guest tests/guest
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m guest tests/guest
 
 # A live QEMU and its tools as the reference.
 test-qemu: $(VENV)/.test

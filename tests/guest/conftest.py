@@ -17,6 +17,13 @@ from .vm import GuestRun
 ROW = "guest item"  # the user property of a test that is to be a row of the table
 TRANSCRIPT = "transcript"  # and of one that is to be a row of the page
 
+LONGEST = (
+    *("vfio_user", "virtio_blk", "scsi", "ahci", "recorded", "portable", "ide", "migration", "killed_daemon"),
+    *("throttled", "enospc", "scsi_errors", "scsi_cd", "iscsi", "scsi_units", "resize", "block_log"),
+)
+"""Files whose guests are at work for longest, in the order in which they are begun: at the end no worker is left alone
+with one of them."""
+
 Check = Callable[[GuestRun, str], None]
 
 
@@ -29,6 +36,12 @@ def needed() -> Iterator[None]:
         if os.environ.get("CI") == "true":
             pytest.fail(f"needed in CI: {missing}", pytrace=False)
         pytest.skip(str(missing))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Guests that take long begin first, with all that there is in their file."""
+    order = {f"test_linux_{name}": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ MIB = 1 << 20
 DISK = 128 * MIB
 FIO = "16m"
 """How much of it fio writes and verifies, twice."""
-ROUNDS = int(os.environ.get("DEVMODELS_RECORDED_ROUNDS", "2"))
+ROUNDS = int(os.environ.get("DEVMODELS_RECORDED_ROUNDS", "1"))
 """How often the guest does it all, recorded and not."""
 ENOUGH_ROUNDS = 5
 """So many are a measurement, on a host that others use, too."""

@@ -60,7 +60,7 @@ def boot(
     block_size: int = 512,
     disk: str = "",
     objects: Sequence[str] = (),
-    part: str = "16m",
+    part: str = "4m",
 ) -> Story:
     """Offer an image of `size` bytes that begins with `content`, boot a guest on it, wait for its end."""
     image = folder / "disk.img"
