@@ -33,6 +33,9 @@ REQUESTS = 40
 _IN_MEMORY = Path("/dev/shm")
 """Where the images of stacks over files best are: whether the host's disk keeps them is another question."""
 
+KEPT = 256
+"""Of so many images that cuts have left, the newest, a run knows what a guest finds on them."""
+
 _MOMENTS = 5
 """About so many moments a request has at which the power may go."""
 
@@ -137,6 +140,7 @@ class _Simulation:
             toggles=run.write_cache is WriteCache.TOGGLED,
             may_fail=self._stack.may_fail,
         )
+        self._found: dict[bytes, bytes] = {}
         self._player: Player | None = None
         self._machine: CutMachine | None = None
 
@@ -178,7 +182,7 @@ class _Simulation:
         result.cuts += 1
         result.outcomes[choice.partition("-")[0]] += 1
         left = self._machine.left(choice)
-        image = reopen(self._reopened, self._stack, left, self._folder)
+        image = self._found_again(left)
         findings = self._ledger.check(image)
         if not findings and self._stack.unit > 1:
             findings = self._ledger.check_units(image, self._stack.unit)
@@ -187,6 +191,14 @@ class _Simulation:
             raise _Over
         if result.cuts >= self._most:
             raise _Over
+
+    def _found_again(self, left: bytes) -> bytes:
+        """What a guest finds where this was left: cuts that follow one another often leave the same."""
+        if left not in self._found:
+            if len(self._found) >= KEPT:
+                del self._found[next(iter(self._found))]
+            self._found[left] = reopen(self._reopened, self._stack, left, self._folder)
+        return self._found[left]
 
     def _lost(self, choice: str, findings: tuple[Finding, ...], problem: str = "") -> None:
         acts = set(self._ledger.under_way)
