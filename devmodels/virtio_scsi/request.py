@@ -80,11 +80,12 @@ class ScsiRequest(Task):
 
         That of READ and WRITE is what the CDB says less what was given, or there was room for, below 0 modulo 2³².
         """
-        framing, front = self.framing, self.place.unit.front
+        framing = self.framing
         if self.outcome is not _COMPLETE:
             return framing.response(_RESPONSES[self.outcome])
         if self.status is not _GOOD or not moved:
             return framing.response(_OK, self.status, 0, self.sense)
+        front = self.place.unit.front
         by_cdb = front is not None and self.cdb[0] in front.moving
         residual = self.wanted - expected if by_cdb else expected - moved
         return framing.response(_OK, residual=residual)

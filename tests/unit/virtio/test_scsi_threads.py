@@ -24,7 +24,7 @@ SIZE = QUEUES * BLOCKS * 512
 OK, ABORTED, RESET, BAD_TARGET = ScsiResponse(0), ScsiResponse(2), ScsiResponse(4), ScsiResponse(3)
 
 
-def target(**options: object) -> InProcessTarget:
+def target(*, profile: str = "strict", **options: object) -> InProcessTarget:
     """A host with three queues on two threads, a disk of 512-byte blocks and one more."""
     return InProcessTarget(
         objects=[{"qom-type": "iothread", "id": name} for name in ("t0", "t1")],
@@ -42,6 +42,7 @@ def target(**options: object) -> InProcessTarget:
             {"driver": "scsi-hd", "drive": "d1", "id": "disk1"},
         ],
         clock="wall",
+        profile=profile,
     )
 
 
@@ -51,8 +52,11 @@ class World(StormWorld[VirtioScsi, Pending]):
     driver_type = VirtioScsi
     name = "scsi0"
 
+    profile = "strict"
+
     def __init__(self, seed: int, *, packed: bool = False, interrupts: Interrupts = Interrupts.MSIX) -> None:
-        super().__init__(target(packed=packed), virtio_scsi.find, seed, interrupts)
+        machine = target(packed=packed, profile=self.profile)
+        super().__init__(machine, virtio_scsi.find, seed, interrupts)
         self.ended = 0
 
     @property
@@ -217,6 +221,29 @@ def test_whatever_is_done_no_command_is_lost(packed: bool, interrupts: Interrupt
     world.close()
     assert world.done > 50
     assert world.dropped > 0
+    assert world.ended > 0
+
+
+class WorldAsQemu(World):
+    """The same under the profile `qemu`, where nothing can be suspended, and used lengths count what was given."""
+
+    profile = "qemu"
+
+    async def probe(self) -> None:
+        self.driver.device.any_length = True
+        await super().probe()
+
+    def deeds(self) -> list[Deed]:
+        return [each for each in super().deeds() if each != self.suspend]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("packed", [False, True], ids=["split", "packed"])
+def test_whatever_is_done_no_command_is_lost_as_qemu(packed: bool) -> None:
+    world = WorldAsQemu(7, packed=packed)
+    world.guest.run(world.storm(13))
+    world.close()
+    assert world.done > 50
     assert world.ended > 0
 
 
