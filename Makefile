@@ -30,6 +30,11 @@ $(VENV)/.lint: $(VENV)/.test
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,unicorn,lint]'
 	touch $@
 
+# All of the tests' and the linters' at once.
+$(VENV)/.all: $(VENV)/.base
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,unicorn,lint,mutation]'
+	touch $(VENV)/.test $(VENV)/.lint $(VENV)/.mutation $@
+
 demo: $(VENV)/.base
 	$(BIN)/guestsim demo
 
