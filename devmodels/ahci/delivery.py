@@ -291,6 +291,10 @@ class Delivery:
         received = True
         if habits.last_shown and self._port.device is not None:
             self._port.device.registers = taskfile
+        if command.unheard:
+            self._port.clear_issue(command.slot)
+            self._go_on()
+            return
         if habits.mute_diagnostics and entry is not None and entry.protocol is Protocol.DIAGNOSTIC:
             return
         if pio and (not failed or _broke_off(command)):

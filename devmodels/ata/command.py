@@ -56,7 +56,8 @@ class AtaCommand:
     `device` is the one that it was given to.  `packet` is there for PACKET: the adapter has received it.
     `transfer`: what of it is data, `moved` bytes of which have gone.  `queued`: it is one of NCQ's; `accepted`: such a
     one is in the device's queue.  `running`: something of it runs, and has to be awaited when it is dropped.
-    `dropped`: its end is told to nobody.  `again`: it was in flight in a machine that was saved.
+    `dropped`: its end is told to nobody.  `again`: it was in flight in a machine that was saved.  `unheard`: it is over
+    without an interrupt, or a FIS.
     """
 
     __slots__ = (
@@ -73,6 +74,7 @@ class AtaCommand:
         "tag",
         "taskfile",
         "transfer",
+        "unheard",
     )
 
     def __init__(
@@ -91,6 +93,7 @@ class AtaCommand:
         self.again = False
         self.running = False
         self.dropped = False
+        self.unheard = False
 
     def __repr__(self) -> str:
         return f"<AtaCommand {self.tag} {self.taskfile!r}>"

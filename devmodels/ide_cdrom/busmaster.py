@@ -129,6 +129,8 @@ class BusMaster:
         if self._last and not self._left:
             self.registers.active = 0
         if command.moved >= command.transfer.length and not short:
+            if command.packet is not None and self.habits.packets_leave_regions:
+                self.registers.active = 0
             self._waiting.remove(unit)
             assert unit.device is not None
             unit.device.conclude(command)
@@ -235,6 +237,12 @@ class BusMaster:
                 written(self.registers.command, 1),
             )
         left = transfer.length - command.moved
+        if not left:
+            # Of a packet of QEMU's drive, whose host has nothing to wait for but that.
+            self.registers.active = 0
+            self._waiting.remove(unit)
+            device.conclude(command)
+            return
         scatter, length = self._gather(min(left, PIECE))
         if length < min(left, PIECE) and self.habits.gives_up:
             self.registers.active = 0

@@ -16,7 +16,11 @@ class Habits(msgspec.Struct, frozen=True):
     ready_while_busy: bool = False
     """The status has DRDY besides BSY, and with data of the medium DSC (ATA/ATAPI-6 §7.15)."""
     busy_with_data: bool = False
-    """BSY and DRQ are both set while a packet's data go by DMA (ATA/ATAPI-7 vol. 2 §11.8)."""
+    """BSY and DRQ are both set while blocks of a packet's go by DMA (ATA/ATAPI-7 vol. 2 §11.8)."""
+    whole_words: bool = False
+    """Half a word is not read, so that a data block of an odd length never ends (ATA/ATAPI-7 vol. 1 §6.24.4)."""
+    packets_leave_regions: bool = False
+    """When a packet's data have gone no transfer is active, whatever regions are left (SFF-8038i §2.2)."""
     undiagnosed: bool = False
     """After a hardware reset the error register has no result, and every device is ready (§11.2)."""
     absent_registers: bool = False
@@ -44,6 +48,8 @@ STRICT = Habits()
 AS_QEMU = Habits(
     ready_while_busy=True,
     busy_with_data=True,
+    whole_words=True,
+    packets_leave_regions=True,
     undiagnosed=True,
     absent_registers=True,
     lone_diagnostics=True,

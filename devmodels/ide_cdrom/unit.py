@@ -153,6 +153,8 @@ class Unit:
         if self.phase is not Phase.DATA_IN:
             return 0
         at, buffer = self.at, self.buffer
+        if at + 2 > len(buffer) and self.channel.habits.whole_words:
+            return 0
         value = int.from_bytes(buffer[at : at + 2], "little")
         self.at = at + 2
         if at + 2 >= len(buffer):
@@ -228,7 +230,7 @@ class Unit:
         assert transfer is not None
         if _by_dma(command):
             self.phase, self.status = Phase.DMA, DIRECT
-            if command.packet is not None and self.channel.habits.busy_with_data:
+            if transfer.sector and self.channel.habits.busy_with_data:
                 self.status |= Status.BSY
             self.channel.bus_master.request(self)
         elif transfer.out:
@@ -277,7 +279,7 @@ class Unit:
         self.command = None
         self.phase, self.status = Phase.IDLE, taskfile.status
         read = entry is not None and entry.protocol.pio and transfer is not None and not transfer.out
-        if not read or taskfile.status & Status.ERR:
+        if (not read or taskfile.status & Status.ERR) and not command.unheard:
             self._set_interrupt(True)
 
     def give_up(self, command: AtaCommand) -> None:

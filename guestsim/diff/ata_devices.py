@@ -240,10 +240,12 @@ _AHCI_DISK_MASKS = (
     of_memory("order", "Queued commands may end in any order (Serial ATA 3.2 §13.6.3)."),
 )
 _AHCI_CD_MASKS = (
-    of_memory(
-        "pio-count",
-        "A PIO Setup FIS tells the bytes of a DRQ block (Serial ATA 3.2 §10.5.11); QEMU's of what is left of a sector "
-        "(right: ours).",
+    *strict(
+        of_memory(
+            "pio-count",
+            "A PIO Setup FIS tells the bytes of a DRQ block (Serial ATA 3.2 §10.5.11); QEMU's of what is left of a "
+            "sector (right: ours).",
+        )
     ),
     *strict(_port_mask(*ABORT, PortReg.TFD, 0x0410, (0x410, 0), *REFUSED)),
     *PACKET_MASKS,
@@ -300,7 +302,7 @@ AHCI_CD = replace(
     ),
     masks=_AHCI_MASKS + _AHCI_CD_MASKS,
     grammar=ahci.AhciGrammar(CD, ahci_packets.PacketLowering),
-    grammar_as_qemu=ahci.AhciGrammar(CD_AS_QEMU, ahci_packets.PacketLowering),
+    grammar_as_qemu=ahci.AhciGrammar(CD_AS_QEMU, ahci_packets.AsQemuLowering),
     drive={"read-only": True},
 )
 
@@ -419,6 +421,6 @@ IDE_CD = replace(
     prologue=(Step("begin", ide.begin(cd=True)),),
     masks=_IDE_MASKS + _IDE_CD_MASKS,
     grammar=ide.IdeGrammar(CD, ide_packets.PacketLowering),
-    grammar_as_qemu=ide.IdeGrammar(CD_AS_QEMU, ide_packets.PacketLowering),
+    grammar_as_qemu=ide.IdeGrammar(CD_AS_QEMU, ide_packets.AsQemuLowering),
     drive=AHCI_CD.drive,
 )

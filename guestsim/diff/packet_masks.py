@@ -5,7 +5,7 @@ A mask hides nothing but these two answers, ours where it says ours, and QEMU's 
 
 from __future__ import annotations
 
-from guestsim.diff.masks import Mask, of_memory
+from guestsim.diff.masks import Mask, of_memory, strict
 
 _RESERVED = "QEMU does not look at bits that must be 0 (SPC-4 §4.2.1; right: ours)"
 _NONE = "QEMU's drive does not have this command"
@@ -43,7 +43,7 @@ _REASONS = {
     "test-unit-ready": _RESERVED,
 }
 
-PACKET_MASKS: tuple[Mask, ...] = (
+PACKET_MASKS: tuple[Mask, ...] = strict(
     *(of_memory(f"packet:{name}", f"{reason}.") for name, reason in _REASONS.items()),
     of_memory(
         "sector-header",
@@ -59,7 +59,7 @@ PACKET_MASKS: tuple[Mask, ...] = (
     ),
 )
 
-PIO_MASKS: tuple[Mask, ...] = (
+PIO_MASKS: tuple[Mask, ...] = strict(
     of_memory(
         "byte-count-limit",
         "Where data cannot be moved by PIO, a byte count limit of 0 or of 1 byte, ours aborts the command, with an "

@@ -9,11 +9,12 @@ from devmodels.ata.command import AtaCommand, AtaError
 from devmodels.ata.constants import DIAGNOSTIC_PASSED, PACKET_SIGNATURE
 from devmodels.ata.packet import identify
 from devmodels.ata.packet.packet import packet
-from devmodels.ata.table import Command, Protocol
+from devmodels.ata.table import Command, Protocol, Reply
 
 if TYPE_CHECKING:
     from devmodels.ata.packet.device import AtapiDevice
 
+PACKET = 0xA0
 ACTIVE = 0xFF
 """CHECK POWER MODE: active or idle."""
 
@@ -44,7 +45,7 @@ COMMANDS: tuple[Command[AtapiDevice], ...] = (
     Command(0x08, "DEVICE RESET", Protocol.RESET, reset),
     Command(0x20, "READ SECTOR(S)", Protocol.PIO_IN, not_for_packets),
     Command(0x90, "EXECUTE DEVICE DIAGNOSTIC", Protocol.DIAGNOSTIC, reset),
-    Command(0xA0, "PACKET", Protocol.PACKET, packet),
+    Command(PACKET, "PACKET", Protocol.PACKET, packet),
     Command(0xA1, "IDENTIFY PACKET DEVICE", Protocol.PIO_IN, identify.identify),
     Command(0xE0, "STANDBY IMMEDIATE", Protocol.NON_DATA, nothing),
     Command(0xE1, "IDLE IMMEDIATE", Protocol.NON_DATA, nothing),
@@ -63,10 +64,16 @@ def transfer_mode_as_qemu(device: AtapiDevice, command: AtaCommand) -> None:
     device.modes.choose(count)
 
 
+def packet_as_qemu(device: AtapiDevice, command: AtaCommand) -> Reply:
+    """PACKET."""
+    return device.front.packet(command)
+
+
 NOT_OF_QEMU = (0xE0, 0xE1, 0xE5, 0xE6)
 """Codes of power commands, which QEMU's drive does not have."""
 AS_QEMU: tuple[Command[AtapiDevice], ...] = (
-    *(each for each in COMMANDS if each.opcode not in (*NOT_OF_QEMU, features.SET_FEATURES)),
+    *(each for each in COMMANDS if each.opcode not in (*NOT_OF_QEMU, PACKET, features.SET_FEATURES)),
+    Command(PACKET, "PACKET", Protocol.PACKET, packet_as_qemu),
     *(each for each in features.COMMANDS if each.value != 0x03),
     features.set_features(0x03, "set transfer mode", transfer_mode_as_qemu),
     *(features.set_features(value, "taken", nothing) for value in (0x02, 0x82, *features.TAKEN)),

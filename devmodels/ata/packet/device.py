@@ -11,7 +11,7 @@ import msgspec
 from devmodels.ata.command import AtaCommand, AtaError
 from devmodels.ata.constants import PACKET_SIGNATURE, Error, Reset
 from devmodels.ata.device import AtaDevice
-from devmodels.ata.packet.options import AtapiOptions
+from devmodels.ata.packet.options import NAMES, NAMES_AS_QEMU, AtapiOptions
 from devmodels.ata.state import decode
 from devmodels.ata.table import Command, Protocol
 from devmodels.names import number_of
@@ -23,6 +23,7 @@ from devmodels.scsi.task import Task
 
 if TYPE_CHECKING:
     from devmodels.blockbackend import BlockBackend
+    from devmodels.ata.packet.asqemu import PacketFront
     from devmodels.conformance import ViolationLog
     from devmodels.trace import Tracer
 
@@ -34,11 +35,6 @@ REASONS = 0x07
 
 _ABORTING = (SenseKey.ILLEGAL_REQUEST, SenseKey.ABORTED_COMMAND)
 _DESCRIPTOR_FORMATS = (0x72, 0x73)
-
-
-def qemus_sense(key: int = 0, code: int = 0) -> bytes:
-    """Sense data of QEMU's drive: fixed, with a key and an additional sense code, and INFORMATION said to be valid."""
-    return bytes((0xF0, 0, key, 0, 0, 0, 0, 10, 0, 0, 0, 0, code, 0, 0, 0, 0, 0))
 
 
 class PacketTask(Task):
@@ -78,8 +74,7 @@ class AtapiDevice(AtaDevice):
         self.target.add(0, drive)
         self.target.nexus_gained(self.nexus)
         if self.violations.as_qemu:
-            # QEMU's drive has nothing to tell after power on.
-            drive.attentions.forget(self.nexus)
+            drive.front_for_tray = self._front
 
     @cached_property
     def commands(self) -> Sequence[Command[AtapiDevice]]:
@@ -88,10 +83,35 @@ class AtapiDevice(AtaDevice):
 
         return AS_QEMU if self.violations.as_qemu else COMMANDS
 
+    @cached_property
+    def front(self) -> PacketFront:
+        """What answers as QEMU's drive; not there before the first packet, or before a user moves the tray."""
+        from devmodels.ata.packet.asqemu import PacketFront
+
+        front = self.drive.front = PacketFront(self)
+        return front
+
+    def _front(self) -> PacketFront:
+        return self.front
+
     @property
     def backend(self) -> BlockBackend:
         """What is in the tray."""
         return self.drive.backend
+
+    @property
+    def version(self) -> str:
+        """The firmware revision."""
+        return self.options.ver or self._names[0]
+
+    @property
+    def model(self) -> str:
+        """The model number."""
+        return self.options.model or self._names[1]
+
+    @property
+    def _names(self) -> tuple[str, str]:
+        return NAMES_AS_QEMU if self.violations.as_qemu else NAMES
 
     @property
     def serial(self) -> str:
@@ -135,10 +155,11 @@ class AtapiDevice(AtaDevice):
         """CHECK CONDITION: the sense key is shown in the error field, the rest is asked for."""
         key, code = (sense[1], sense[2]) if sense[0] in _DESCRIPTOR_FORMATS else (sense[2], sense[12])
         key &= 0x0F
-        as_qemu = self.violations.as_qemu
-        self.sense = qemus_sense(key, code) if as_qemu else sense
-        aborts = key in _ABORTING and not as_qemu
-        self.fail(command, AtaError(key << 4 | (Error.ABRT if aborts else 0)))
+        if self.violations.as_qemu:
+            self.front.failed(command, key, code)
+            return
+        self.sense = sense
+        self.fail(command, AtaError(key << 4 | (Error.ABRT if key in _ABORTING else 0)))
 
     def finish(self, command: AtaCommand) -> None:
         """Packet commands end with the interrupt reason that says so."""
@@ -151,7 +172,7 @@ class AtapiDevice(AtaDevice):
         self.target.cancel(lambda task: isinstance(task, PacketTask) and wanted(task.command), _nothing)
 
     def was_reset(self, kind: Reset) -> None:
-        """Only a hardware reset reaches the drive itself (MMC-6 Annex A)."""
+        """Only a hardware reset reaches the drive itself (MMC-6 Annex A), but on QEMU."""
         self.sense = b""
         anew = kind in (Reset.POWER_ON, Reset.HARDWARE)
         if anew or (kind is Reset.SOFTWARE and self.reverts):
@@ -159,8 +180,8 @@ class AtapiDevice(AtaDevice):
         if anew:
             self.reverts = True
             self.target.hard_reset()
-            if self.violations.as_qemu:
-                self.drive.attentions.forget(self.nexus)
+        if "front" in vars(self):
+            self.front.reset()
 
     # --- snapshots
 

@@ -30,8 +30,8 @@ def identify(device: AtapiDevice, _command: AtaCommand) -> DataIn:
     words = Words()
     words[0] = CONFIGURATION
     words.text(10, 10, device.serial)
-    words.text(23, 4, options.ver)
-    words.text(27, 20, options.model)
+    words.text(23, 4, device.version)
+    words.text(27, 20, device.model)
     words[49] = 0x0B00  # IORDY, LBA, DMA; no overlap, no queue.
     words[50] = 0x4000
     words[53] = 0x0006  # Words 64 to 70 and 88 are valid.

@@ -12,15 +12,21 @@ TEXTS = {"serial": 20, "ver": 8, "model": 40}
 """Options that are text, and how long it may be (ACS-3 §7.13.6)."""
 
 
+NAMES, NAMES_AS_QEMU = ("1.0", "DEVMODEL BD-ROM"), ("2.5+", "QEMU DVD-ROM")
+"""Firmware revision and model number."""
+
+
 class AtapiOptions(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, frozen=True, kw_only=True):
     """What a drive says of itself, and what it takes its media for.  `bootindex` is for firmware.
+
+    Where `ver` and `model` are not given they are `NAMES`, and under profile `qemu` those of QEMU's drive.
 
     Ours: `profile` and `load_time`, as of `CdOptions`.
     """
 
     serial: str = ""
-    ver: str = "1.0"
-    model: str = "DEVMODEL BD-ROM"
+    ver: str = ""
+    model: str = ""
     wwn: int = 0
     bootindex: int | None = None
     profile: Literal["auto", "cd", "dvd", "bd"] = "auto"
@@ -40,5 +46,5 @@ class AtapiOptions(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, f
     def unit_options(self) -> CdOptions:
         """Those of its logical unit."""
         return CdOptions(
-            ver=self.ver[:4], serial=self.serial, wwn=self.wwn, profile=self.profile, load_time=self.load_time
+            ver=(self.ver or NAMES[0])[:4], serial=self.serial, wwn=self.wwn, profile=self.profile, load_time=self.load_time
         )

@@ -12,12 +12,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from devmodels.ata.command import AtaCommand, AtaError
-from devmodels.ata.packet.device import qemus_sense
 from devmodels.ata.table import PENDING, Pending, Reply
 from devmodels.ata.transfer import DataIn, Transfer
 from devmodels.blockbackend.vectors import gather, scatter
 from devmodels.disc.disc import BLOCK
-from devmodels.scsi.constants import SenseKey
 from devmodels.scsi.mmc.audio import msf_range
 from devmodels.scsi.mmc.reading import LARGEST, READ_CD_MSF
 from devmodels.scsi.sense import CheckCondition
@@ -38,7 +36,7 @@ PIECE = 32
 class Blocks(NamedTuple):
     """What a command reads: `cdb(first, number)` is one that reads some of them, each of at most `most` bytes.
 
-    `fixed`: all of them have so many.
+    `fixed`: all of them have so many.  `made` makes what the host gets, from a block on, of what was read.
     """
 
     cdb: Callable[[int, int], bytes]
@@ -46,6 +44,7 @@ class Blocks(NamedTuple):
     number: int
     most: int
     fixed: bool
+    made: Callable[[int, bytes], bytes] | None = None
 
 
 def byte_count_limit(command: AtaCommand) -> int:
@@ -65,14 +64,10 @@ def packet(device: AtapiDevice, command: AtaCommand) -> Reply:
     data, most = device.drive.transfer(cdb)
     if most and not block and not features & DMA:
         raise AtaError
-    if device.violations.as_qemu:
-        if cdb[0] == REQUEST_SENSE:
-            return _sense_as_qemu(device, command, cdb[4], block)
-    elif cdb[0] == REQUEST_SENSE and device.sense:
+    if cdb[0] == REQUEST_SENSE and device.sense:
         kept, device.sense = device.sense, b""
         return _answer(command, kept[: cdb[4]], block)
-    else:
-        device.sense = b""
+    device.sense = b""
     if data is Data.OUT and most:
         return PacketOut(most, block=block)
     blocks = blocks_of(device, cdb)
@@ -83,14 +78,6 @@ def packet(device: AtapiDevice, command: AtaCommand) -> Reply:
         data_in = (memoryview(room),) if most else ()
         device.run(command, cdb, partial(_done, device, room, block), data_in=data_in)
     return PENDING
-
-
-def _sense_as_qemu(device: AtapiDevice, command: AtaCommand, room: int, block: int) -> Transfer | None:
-    """Sense data stay until another command fails, or a reset; only a unit attention is gone when it was told."""
-    kept = device.sense or qemus_sense()
-    if kept[2] == SenseKey.UNIT_ATTENTION:
-        device.sense = qemus_sense(code=kept[12])
-    return _answer(command, kept[:room], block) if room else None
 
 
 def _answer(command: AtaCommand, data: bytes, block: int) -> Transfer:
@@ -110,6 +97,8 @@ def _begin_reading(device: AtapiDevice, blocks: Blocks, block: int, task: Packet
 
 def blocks_of(device: AtapiDevice, cdb: bytes) -> Blocks | None:
     """What a command reads of the medium; None where it is no such command."""
+    if device.violations.as_qemu:
+        return device.front.blocks_of(cdb)
     lba = int.from_bytes(cdb[2:6], "big")
     match cdb[0]:
         case 0x28:
@@ -193,8 +182,9 @@ class MediumIn(Transfer):
                 # The medium is not what it was.
                 device.fail(command, AtaError())
                 return
+            data = room[: task.sent]
+            self.ready += data if blocks.made is None else blocks.made(self.next, data)
             self.next += number
-            self.ready += room[: task.sent]
             self._fill(device, command, vectors, length)
 
         device.run(command, cdb, read, data_in=(memoryview(room),))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +11,8 @@ import msgspec
 from devmodels.blockbackend import BlockBackend
 from devmodels.conformance import ViolationLog
 from devmodels.scsi import basic
-from devmodels.scsi.asc import Asc
 from devmodels.scsi.backed import BackedUnit
-from devmodels.scsi.constants import DeviceType, SenseKey
+from devmodels.scsi.constants import DeviceType
 from devmodels.scsi.identity import Identity, vital_page
 from devmodels.scsi.mmc.events import SUPPORTED, EventClass, Events
 from devmodels.scsi.mmc.medium import KINDS, Medium, Profile
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
     from devmodels.scsi.mmc.audio import Player
     from devmodels.scsi.qemu.attention import BusAttention
 
-WRITES = (b"\x0a", b"\x2a", b"\xaa")
-"""WRITE (6), (10) and (12)."""
 VERSIONS = (0x00A0, 0x0460, 0x04E0)
 """SAM-5, SPC-4 and MMC-6 (no version claimed)."""
 
@@ -71,6 +68,8 @@ class CdDrive(Pages, BackedUnit):
         self.tray = Tray(self)
         self.head = 0
         """The block that the pick-up is at."""
+        self.front_for_tray: Callable[[], UnitFront] | None = None
+        """Makes its front when the tray is moved, where a carrier has none before."""
         backend.tray = self.tray
         backend.add_resize_listener(self._resized)
         self.medium_come()
@@ -94,6 +93,12 @@ class CdDrive(Pages, BackedUnit):
     def _silence(self) -> None:
         if "player" in vars(self):
             self.player.reset()
+
+    def watched_by(self) -> UnitFront | None:
+        """What stands before it, to be told what a user does with its tray."""
+        if self.front is None and self.front_for_tray is not None:
+            return self.front_for_tray()
+        return self.front
 
     def front_as_qemu(self, bus: BusAttention) -> UnitFront:
         """What answers as QEMU's CD drive."""
@@ -218,23 +223,6 @@ class CdDrive(Pages, BackedUnit):
         state.restore(self, nexus, decode(data, state.DriveState))
 
     # --- resets and losses
-
-    @property
-    def as_qemu(self) -> bool:
-        """Whether media that come are told of as QEMU's ATAPI drive does: only those that its user has put in."""
-        return self.violations.as_qemu and self.interface is not Interface.SCSI
-
-    def tell_changed(self) -> None:
-        """As QEMU: the next command finds no medium, the one after that another one."""
-        for nexus in self.nexuses():
-            self.attentions.queue(nexus, Sense(SenseKey.NOT_READY, Asc.MEDIUM_NOT_PRESENT))
-            self.attentions.establish([nexus], Asc.MEDIUM_MAY_HAVE_CHANGED)
-
-    def opcode_unknown(self, cdb: bytes) -> Sense:
-        """QEMU's drive knows WRITE, to refuse it because of its medium."""
-        if self.violations.as_qemu and cdb[:1] in WRITES:
-            return Sense(SenseKey.DATA_PROTECT, Asc.WRITE_PROTECTED)
-        return super().opcode_unknown(cdb)
 
     def nexus_lost(self, nexus: Nexus) -> None:
         """It prevents nothing any more, and is told nothing."""

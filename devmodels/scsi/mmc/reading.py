@@ -125,10 +125,6 @@ def read_12(drive: CdDrive, task: Task, fields: Fields) -> Work:
 
 def _read(drive: CdDrive, task: Task, fields: Fields, layout: Layout) -> Work:
     lba, blocks = fields["lba"], fields["transfer_length"]
-    if drive.as_qemu and lba < drive.medium.blocks and lba + blocks - 1 >> 32:
-        # The address of the last one is one of 32 bits in QEMU's drive, so that this count is as good as 0.
-        _report(drive, lba, blocks)
-        return None
     _check(drive, lba, blocks, layout, "transfer_length")
     disc = drive.medium.disc
     if disc.plain:

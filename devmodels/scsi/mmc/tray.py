@@ -119,8 +119,7 @@ class Tray:
         self._loading = None
         self.medium = medium_of(drive.backend, drive.options)
         drive.medium_come()
-        if not drive.as_qemu:
-            drive.establish(Asc.MEDIUM_MAY_HAVE_CHANGED)
+        drive.establish(Asc.MEDIUM_MAY_HAVE_CHANGED)
         if self.medium is not None:
             drive.tell(EventClass.OPERATIONAL, OperationalEvent.CHANGED)
         drive.tell(EventClass.MEDIA, MediaEvent.NEW_MEDIA)
@@ -131,26 +130,29 @@ class Tray:
         """Tell the hosts; with `force` nobody prevents anything any more."""
         self._note(_INSISTS if force else _ASKS)
         self._drive.tell(EventClass.MEDIA, MediaEvent.EJECT_REQUEST)
-        if self._drive.front is not None:
-            self._drive.front.asked_to_eject()
+        front = self._drive.watched_by()
+        if front is not None:
+            front.asked_to_eject()
         if force:
             self.allow_all()
 
     def user_opens(self) -> None:
         """Whoever prevents it."""
         self._note(_OPENS)
-        if not self.open and self._drive.front is not None:
-            self._drive.front.tray_moved(opened=True)
+        self._moved(opened=True)
         self.move_out()
 
     def user_closes(self) -> None:
         """With what is in it."""
         self._note(_CLOSES)
-        if self.open and self._drive.front is not None:
-            self._drive.front.tray_moved(opened=False)
+        self._moved(opened=False)
         self.move_in()
-        if self._drive.as_qemu and self.loaded:
-            self._drive.tell_changed()
+
+    def _moved(self, *, opened: bool) -> None:
+        """It is about to move, if it is not there already: tell what stands before the drive."""
+        front = None if self.open is opened else self._drive.watched_by()
+        if front is not None:
+            front.tray_moved(opened=opened)
 
     def _note(self, what: int) -> None:
         """A trace has what the user does."""

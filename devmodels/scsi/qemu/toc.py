@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from devmodels.disc.address import to_msf
+from devmodels.scsi.qemu import disc
 
 LEAD_OUT = 0xAA
 TRACK, LEADING_OUT = 0x14, 0x16
@@ -23,7 +23,7 @@ def read(blocks: int, cdb: bytes) -> bytes | None:
 
 
 def _address(lba: int, *, msf: bool) -> bytes:
-    return bytes((0, *(each & 0xFF for each in to_msf(lba)))) if msf else lba.to_bytes(4, "big")
+    return b"\0" + disc.address(lba) if msf else lba.to_bytes(4, "big")
 
 
 def _whole(body: bytes) -> bytes:

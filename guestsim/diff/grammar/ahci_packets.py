@@ -62,6 +62,10 @@ class PacketLowering(ahci_driver.Lowering):
         yield Wait()
 
 
+class AsQemuLowering(ahci_driver.Lowering):
+    """The same with a drive of ours that does as QEMU's: all that there is to be seen is compared."""
+
+
 def _either(read: Read, mask: str, values: tuple[int, int], as_qemu: int) -> Read:
     if values[0] == values[1]:
         return read

@@ -5,7 +5,7 @@ ATA/ATAPI-7 vol. 1 §6.24, vol. 2 §11.8.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -83,6 +83,14 @@ class PacketLowering(ide.Lowering):
         if one.way != "packet":
             yield from super()._issue(one, pieces, stop)
             return
+        at = yield from self._begun(one, pieces, stop)
+        if apart(one):
+            yield from self._apart(one, at)
+        else:
+            yield from self._alike(one, at, stop)
+
+    def _begun(self, one: Task, pieces: int, stop: str) -> Generator[Access, None, int]:
+        """The device has its packet; where the data's buffer is."""
         at = self._room(one.room or len(one.data)) if by_dma(one) else 0
         if by_dma(one):
             yield from self._table(even(one), pieces, at)
@@ -90,10 +98,7 @@ class PacketLowering(ide.Lowering):
         yield Wait()
         yield from (reg(Reg.STATUS), reg(Reg.COUNT))
         yield from words(one.packet)
-        if apart(one):
-            yield from self._apart(one, at)
-        else:
-            yield from self._alike(one, at, stop)
+        return at
 
     def _alike(self, one: Task, at: int, stop: str) -> Iterator[Access]:
         """Both do the same, as far as registers go."""
@@ -162,6 +167,39 @@ class PacketLowering(ide.Lowering):
         *do, wait = quiet()
         yield from (*do, *loose, wait)
         self.sense.done(one)
+
+
+class AsQemuLowering(PacketLowering):
+    """The same with a drive of ours that does as QEMU's: all that there is to be seen is compared."""
+
+    def _issue(self, one: Task, pieces: int, stop: str) -> Iterator[Access]:
+        if one.way != "packet":
+            yield from super()._issue(one, pieces, stop)
+            return
+        yield from self._begun(one, pieces, stop)
+        if by_dma(one):
+            start = Write("master", 0, 1, (0 if one.data else TO_MEMORY) | START)
+            yield from held(stop, (start,), (ALTERNATE, MASTER))
+            yield Wait()
+            yield MASTER
+        elif not one.fails and not aborted(one, ours=False):
+            yield from _all_blocks(one)
+        yield Wait()
+        yield from (reg(Reg.COUNT), reg(Reg.LBA_MID), reg(Reg.LBA_HIGH), ALTERNATE, reg(Reg.ERROR))
+        yield from quiet()
+        if stuck(one):
+            yield from self._reset()
+        elif one.fails and one.name != "request-sense":
+            yield from self._issue(request_sense(limit=SENSE), 1, "")
+
+
+def _all_blocks(one: Task) -> Iterator[Access]:
+    """Data that come by PIO, and of those that never come to an end a word more than there is."""
+    length, limit = sides(one)[1].length, limit_of(one)
+    for block in blocks_of(length, limit) if limit > 1 else (1,) * bool(length):
+        yield Wait()
+        yield from (reg(Reg.STATUS), reg(Reg.COUNT), reg(Reg.LBA_MID), reg(Reg.LBA_HIGH))
+        yield from [Read("data", 0, 2)] * ((block + 1) // 2)
 
 
 def _registers(one: Task) -> Iterator[Access]:
