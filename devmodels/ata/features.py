@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 SET_FEATURES = 0xEF
 TAKEN = (0xAA, 0x55, 0x05, 0x85, 0x69, 0x67, 0x96, 0x9A, 0x42, 0xC2)
 """Subcommands that QEMU's devices take, and that change nothing."""
+MODE_WORDS = {0: None, 1: None, 2: 62, 4: 63, 8: 88}
+"""Count, bits 7:3, of SET FEATURES, set transfer mode, and the word in which QEMU's devices tell of such a mode."""
 D = TypeVar("D", bound="AtaDevice")
 
 
@@ -40,6 +42,20 @@ def transfer_mode(device: AtaDevice, command: AtaCommand) -> None:
     """As count says."""
     if not device.modes.choose(count_of(command)):
         raise AtaError
+
+
+def mode_words(count: int) -> dict[int, int]:
+    """What QEMU's devices tell in IDENTIFY DEVICE after SET FEATURES, set transfer mode: words and their values.
+
+    PIO, single word, multiword and Ultra DMA modes are there, from 0 to 7.
+    """
+    kind, mode = divmod(count, 8)
+    if kind not in MODE_WORDS:
+        raise AtaError
+    words, chosen = {62: 0x0007, 63: 0x0007, 88: 0x003F}, MODE_WORDS[kind]
+    if chosen is not None:
+        words[chosen] |= 0x100 << mode
+    return words
 
 
 def revert(device: AtaDevice, _command: AtaCommand, *, on: bool) -> None:

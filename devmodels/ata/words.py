@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from functools import lru_cache
 
 WORDS = 256
@@ -62,6 +63,14 @@ def checksummed(page: bytes) -> bytes:
     """A page of 512 bytes, the last of which makes their sum 0."""
     body = page[: 2 * WORDS - 1].ljust(2 * WORDS - 1, b"\0")
     return body + bytes((-sum(body) & 0xFF,))
+
+
+def altered(data: bytes, words: Mapping[int, int]) -> bytes:
+    """The same data with other words."""
+    made = bytearray(data)
+    for word, value in words.items():
+        struct.pack_into("<H", made, 2 * word, value & 0xFFFF)
+    return bytes(made)
 
 
 def reset_result(unit: int) -> int:

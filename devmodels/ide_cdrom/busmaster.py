@@ -212,6 +212,12 @@ class BusMaster:
         assert unit.device is not None
         if command in self._maps:
             return
+        if not command.transfer.length:
+            # A packet of QEMU's drive, which has waited for nothing but that.
+            self.registers.active = 0
+            self._waiting.remove(unit)
+            unit.device.conclude(command)
+            return
         if not self.enabled:
             self._move_nowhere(unit.device, command, command.transfer)
             return
@@ -237,12 +243,6 @@ class BusMaster:
                 written(self.registers.command, 1),
             )
         left = transfer.length - command.moved
-        if not left:
-            # Of a packet of QEMU's drive, whose host has nothing to wait for but that.
-            self.registers.active = 0
-            self._waiting.remove(unit)
-            device.conclude(command)
-            return
         scatter, length = self._gather(min(left, PIECE))
         if length < min(left, PIECE) and self.habits.gives_up:
             self.registers.active = 0

@@ -191,8 +191,7 @@ _AHCI_MASKS = (
             "E_Status is the status after the data (Serial ATA 3.2 §10.5.11); QEMU's is the one before (right: ours).",
         )
     ),
-    *strict(*ANY_REGISTERS),
-    of_memory(*IDENTITY),
+    *strict(*ANY_REGISTERS, of_memory(*IDENTITY)),
     of_memory(*INTERRUPTED),
     *strict(
         of_memory(
@@ -335,7 +334,7 @@ _IDE_MASKS = (
         Mask(*WHILE_BUSY, "control", 0, 1, 0xC0, frozenset({IN_FLIGHT}), values=(0x80, 0xC0)),
         Mask(*DATA_PHASE, "control", 0, 1, 0x88, frozenset({IN_FLIGHT}), values=(0x08, 0x88)),
     ),
-    Mask(*IDENTITY, "identity", 0, 4),
+    *strict(Mask(*IDENTITY, "identity", 0, 4)),
     of_memory(*INTERRUPTED),
 )
 _IDE_DISK_MASKS = (

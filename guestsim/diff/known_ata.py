@@ -79,6 +79,7 @@ KNOWN_OF_ATA: tuple[Known, ...] = (
         ("ide-cd",),
         (register("master+0x2", "0x5", "0x4"), register("master+0x2", "0x1", "0x0")),
         now=frozenset({"packet"}),
+        profiles=STRICT,
     ),
     Known(
         "diagnostics of the other device",

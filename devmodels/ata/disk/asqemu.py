@@ -14,8 +14,9 @@ from devmodels.ata.command import AtaCommand, AtaError
 from devmodels.ata.constants import BLOCK, HEAD, LBA, MAX_LBA28, Status, Transport
 from devmodels.ata.disk import basic, cache, power, rw, trim
 from devmodels.ata.disk.memory import MAX_TESTS
+from devmodels.ata.disk.options import NAMES_AS_QEMU
 from devmodels.ata.disk.smart import KEY, KEY_SHIFT, smart_command
-from devmodels.ata.features import TAKEN, set_features
+from devmodels.ata.features import TAKEN, mode_words, set_features
 from devmodels.ata.table import Addressing, Command, Handler, Protocol, Sub
 from devmodels.ata.transfer import DataIn
 from devmodels.ata.words import Words, checksummed
@@ -50,7 +51,7 @@ def tell(disk: AtaDisk, _command: AtaCommand) -> DataIn:
         memory.identity = _words(disk).plain()
     sectors = disk.sectors
     low, high = min(sectors, MAX_LBA28) & 0xFFFF, min(sectors, MAX_LBA28) >> 16
-    memory.know(w60=low, w61=high, w100=sectors, w101=sectors >> 16, w102=sectors >> 32, w103=sectors >> 48)
+    memory.know({60: low, 61: high, **{100 + at: sectors >> 16 * at for at in range(4)}})
     return DataIn(memory.identity)
 
 
@@ -68,8 +69,8 @@ def _words(disk: AtaDisk) -> Words:
         words[word] = sectors
     words.text(10, 10, disk.serial)
     words[20], words[21], words[22] = 3, 512, 4
-    words.text(23, 4, options.ver)
-    words.text(27, 20, options.model)
+    words.text(23, 4, options.ver or NAMES_AS_QEMU[0])
+    words.text(27, 20, options.model or NAMES_AS_QEMU[1])
     words[47] = 0x8000 | disk.MAX_MULTIPLE
     words[48], words[49] = 1, 0x0B00
     words[51] = words[52] = 0x0200
@@ -111,29 +112,19 @@ def _cache_word(*, on: bool) -> int:
 def cache_on(disk: AtaDisk, _command: AtaCommand) -> None:
     """The write cache is switched on."""
     disk.backend.write_cache = True
-    disk.memory.know(w85=_cache_word(on=True))
+    disk.memory.know({85: _cache_word(on=True)})
 
 
 async def cache_off(disk: AtaDisk, command: AtaCommand) -> None:
     """The write cache is switched off, and what it holds made stable."""
     disk.backend.write_cache = False
-    disk.memory.know(w85=_cache_word(on=False))
+    disk.memory.know({85: _cache_word(on=False)})
     await disk.flush(command)
-
-
-MODES = {0: None, 1: None, 2: "w62", 4: "w63", 8: "w88"}
-"""Count, bits 7:3, of SET FEATURES, set transfer mode, and the word that tells of such a mode."""
 
 
 def transfer_mode(disk: AtaDisk, command: AtaCommand) -> None:
     """Every mode from 0 to 7 is there."""
-    kind, mode = divmod(_count(disk, command), 8)
-    if kind not in MODES:
-        raise AtaError
-    words, chosen = {"w62": 0x0007, "w63": 0x0007, "w88": 0x003F}, MODES[kind]
-    if chosen is not None:
-        words[chosen] |= 0x100 << mode
-    disk.memory.know(**words)
+    disk.memory.know(mode_words(_count(disk, command)))
 
 
 def revert(disk: AtaDisk, _command: AtaCommand, *, on: bool) -> None:

@@ -9,6 +9,7 @@ from devmodels.ata.command import AtaCommand
 from devmodels.ata.constants import MAX_LBA28, Transport
 from devmodels.ata.disk import sct
 from devmodels.ata.disk.geometry import MAX_SECTORS
+from devmodels.ata.disk.options import NAMES
 from devmodels.ata.table import Command, Protocol
 from devmodels.ata.transfer import DataIn
 from devmodels.ata.words import Words, reset_result
@@ -112,8 +113,8 @@ def _identity(disk: AtaDisk, words: Words) -> None:
     words[0] = 0x0040  # A fixed disk; bit 15 is 0: an ATA device.
     words[2] = SPIN_UP_FIRST if disk.waits else SPINS
     words.text(10, 10, disk.serial)
-    words.text(23, 4, options.ver)
-    words.text(27, 20, options.model)
+    words.text(23, 4, options.ver or NAMES[0])
+    words.text(27, 20, options.model or NAMES[1])
     words[80] = MAJOR_VERSION
     words[89] = words[90] = 1  # An erasure takes up to 2 minutes.
     words[91] = disk.apm

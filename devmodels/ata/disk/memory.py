@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import struct
+from collections.abc import Mapping
+
+from devmodels.ata.words import altered
 
 MAX_TESTS = 21
 """Results of self-tests that the log has room for."""
@@ -22,10 +24,7 @@ class Memory:
         self.tests: list[int] = []
         self.last = 0
 
-    def know(self, **words: int) -> None:
-        """Have other words in what was told of first; `w85` is word 85."""
+    def know(self, words: Mapping[int, int]) -> None:
+        """Have other words in what was told of first."""
         if self.identity:
-            data = bytearray(self.identity)
-            for name, value in words.items():
-                struct.pack_into("<H", data, 2 * int(name[1:]), value & 0xFFFF)
-            self.identity = bytes(data)
+            self.identity = altered(self.identity, words)

@@ -11,6 +11,8 @@ MAX_PHYSICAL = 1 << 20
 """The largest physical sector, in bytes: 8 logical ones of the largest size would be less."""
 TEXTS = {"serial": 20, "ver": 8, "model": 40}
 """Options that are text, and how long it may be (ACS-3 §7.12.7.10, .13, .14)."""
+NAMES, NAMES_AS_QEMU = ("1.0", "DEVMODEL ATA DISK"), ("2.5+", "QEMU HARDDISK")
+"""Firmware revision and model number."""
 MAX_QUEUE_DEPTH = 32
 MAX_CYLS, MAX_HEADS, MAX_SECS = 65535, 16, 255
 AUTO = 0xFFFF_FFFF
@@ -19,6 +21,7 @@ AUTO = 0xFFFF_FFFF
 class AtaDiskOptions(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, frozen=True):
     """What a disk says of itself.
 
+    Where `ver` and `model` are not given they are `NAMES`, and under profile `qemu` those of QEMU's disk.
     Sizes are in bytes.  `cyls`, `heads`, `secs`: its default geometry, all of them or none (made of its size then).
     `rotation_rate` is 0 where nothing is said, 1 for a disk that does not rotate, else in revolutions a minute.
     `discard_granularity` of 0: no TRIM.  `bios_chs_trans` and `bootindex` are for firmware and change nothing here.
@@ -27,8 +30,8 @@ class AtaDiskOptions(msgspec.Struct, rename="kebab", forbid_unknown_fields=True,
     """
 
     serial: str = ""
-    ver: str = "1.0"
-    model: str = "DEVMODEL ATA DISK"
+    ver: str = ""
+    model: str = ""
     wwn: int = 0
     logical_block_size: int = msgspec.field(default=512, name="logical_block_size")
     physical_block_size: int = msgspec.field(default=512, name="physical_block_size")

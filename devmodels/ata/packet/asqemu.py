@@ -13,9 +13,12 @@ from devmodels.ata.command import AtaCommand, AtaError
 from devmodels.ata.constants import Error, Status, Transport
 from devmodels.ata.device import AtaDevice
 from devmodels.ata.packet import packet
+from devmodels.ata.packet.device import PacketTask
 from devmodels.ata.packet.packet import Blocks, MediumIn
+from devmodels.ata.packet.state import HEAD
 from devmodels.ata.table import PENDING, Reply
 from devmodels.ata.transfer import DataIn
+from devmodels.ata.words import Words, altered
 from devmodels.blockbackend.vectors import gather, window
 from devmodels.scsi.constants import DeviceType, SenseKey
 from devmodels.scsi.kind import UnitFront
@@ -34,9 +37,9 @@ HEADER = 16
 MODE_1 = 1
 AT_ONCE = 64
 """So many blocks go through the buffer at a time by DMA."""
-HEAD = 24
-"""What is kept of the buffer: the longest answer that leaves something as it was has so many bytes."""
-PACKET = 12
+CYCLE_NS, SLOW_NS = 180, 300
+"""Cycle times of DMA, and of PIO without flow control."""
+SLOTS = 32
 LONGEST_CONFIGURATION = 512
 IDENTIFICATION = 0x83
 CURRENT, SAVED = 0, 3
@@ -90,7 +93,8 @@ class PacketFront(UnitFront):
     """What answers for `device`; its drive moves the tray and reads.
 
     `changed`: what comes next of a medium that its user has put in: 1 that there is none, 2 that it is another one.
-    `buffer`: how the buffer begins through which everything goes.
+    `buffer`: how the buffer begins through which everything goes.  `identity`: what it has told of itself, from the
+    first time on that it was asked; empty before.
     """
 
     def __init__(self, device: AtapiDevice) -> None:
@@ -100,6 +104,7 @@ class PacketFront(UnitFront):
         self.events = disc.MediaEvents()
         self.changed = 0
         self.buffer = bytearray(HEAD)
+        self.identity = b""
 
     # --- the drive
 
@@ -140,6 +145,17 @@ class PacketFront(UnitFront):
         """Blocks are read, by a READ (12) of ours."""
         first, number = int.from_bytes(task.cdb[2:6], "big"), int.from_bytes(task.cdb[6:10], "big")
         return self.drive.read_blocks(task, first * BLOCK, number * BLOCK)
+
+    def identify(self) -> DataIn:
+        """IDENTIFY PACKET DEVICE."""
+        self.identity = self.identity or _words(self.device).plain()
+        self._put(self.identity)
+        return DataIn(self.identity)
+
+    def know(self, words: Mapping[int, int]) -> None:
+        """Have other words in what was told first."""
+        if self.identity:
+            self.identity = altered(self.identity, words)
 
     # --- a packet
 
@@ -250,8 +266,9 @@ class PacketFront(UnitFront):
 
     def ended(self, task: Task) -> None:
         """The buffer has what was the last to go through it."""
-        command = getattr(task, "command", None)
-        extent = None if command is None or command.packet is None else self.extent(command.packet)
+        assert isinstance(task, PacketTask)
+        command = task.command
+        extent = None if command.packet is None else self.extent(command.packet)
         if extent is None or not task.sent:
             return
         step = AT_ONCE if command.taskfile.features & DMA and not extent.whole else 1
@@ -260,6 +277,29 @@ class PacketFront(UnitFront):
         if first <= last < first + number:
             data = gather(window(task.data_in, (last - first) * BLOCK, HEAD))
             self._put(sector(last, data) if extent.whole else data)
+
+
+def _words(device: AtapiDevice) -> Words:
+    words = Words()
+    words[0] = 0x85C0
+    words.text(10, 10, device.serial)
+    words[20], words[21], words[22] = 3, 512, 4
+    words.text(23, 4, device.version)
+    words.text(27, 20, device.model)
+    words[48], words[49], words[53] = 1, 0x0300, 0x0007
+    words[62] = words[63] = 0x0007
+    words[64] = 0x0003
+    words[65] = words[66] = words[68] = CYCLE_NS
+    words[67] = SLOW_NS
+    words[71] = words[72] = 30
+    if device.transport is Transport.SERIAL:
+        words[75], words[76] = SLOTS - 1, 0x0100
+    words[80], words[88] = 0x001E, 0x203F
+    if device.options.wwn:
+        words[84] = words[87] = 0x0100
+        for at in range(4):
+            words[108 + at] = device.options.wwn >> 48 - 16 * at
+    return words
 
 
 def _can_move(command: AtaCommand) -> bool:

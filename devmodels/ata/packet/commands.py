@@ -14,7 +14,7 @@ from devmodels.ata.table import Command, Protocol, Reply
 if TYPE_CHECKING:
     from devmodels.ata.packet.device import AtapiDevice
 
-PACKET = 0xA0
+PACKET, IDENTIFY = 0xA0, 0xA1
 ACTIVE = 0xFF
 """CHECK POWER MODE: active or idle."""
 
@@ -46,7 +46,7 @@ COMMANDS: tuple[Command[AtapiDevice], ...] = (
     Command(0x20, "READ SECTOR(S)", Protocol.PIO_IN, not_for_packets),
     Command(0x90, "EXECUTE DEVICE DIAGNOSTIC", Protocol.DIAGNOSTIC, reset),
     Command(PACKET, "PACKET", Protocol.PACKET, packet),
-    Command(0xA1, "IDENTIFY PACKET DEVICE", Protocol.PIO_IN, identify.identify),
+    Command(IDENTIFY, "IDENTIFY PACKET DEVICE", Protocol.PIO_IN, identify.identify),
     Command(0xE0, "STANDBY IMMEDIATE", Protocol.NON_DATA, nothing),
     Command(0xE1, "IDLE IMMEDIATE", Protocol.NON_DATA, nothing),
     Command(0xE5, "CHECK POWER MODE", Protocol.NON_DATA, power_mode),
@@ -57,11 +57,13 @@ COMMANDS: tuple[Command[AtapiDevice], ...] = (
 
 
 def transfer_mode_as_qemu(device: AtapiDevice, command: AtaCommand) -> None:
-    """PIO, single word, multiword and Ultra DMA modes, from 0 to 7."""
-    count = command.taskfile.count & device.count_bits
-    if count >> 3 not in (0, 1, 2, 4, 8):
-        raise AtaError
-    device.modes.choose(count)
+    """Every mode from 0 to 7 is there."""
+    device.front.know(features.mode_words(command.taskfile.count & device.count_bits))
+
+
+def identify_as_qemu(device: AtapiDevice, _command: AtaCommand) -> Reply:
+    """IDENTIFY PACKET DEVICE."""
+    return device.front.identify()
 
 
 def packet_as_qemu(device: AtapiDevice, command: AtaCommand) -> Reply:
@@ -72,7 +74,12 @@ def packet_as_qemu(device: AtapiDevice, command: AtaCommand) -> Reply:
 NOT_OF_QEMU = (0xE0, 0xE1, 0xE5, 0xE6)
 """Codes of power commands, which QEMU's drive does not have."""
 AS_QEMU: tuple[Command[AtapiDevice], ...] = (
-    *(each for each in COMMANDS if each.opcode not in (*NOT_OF_QEMU, PACKET, features.SET_FEATURES)),
+    *(
+        each
+        for each in COMMANDS
+        if each.opcode not in (*NOT_OF_QEMU, PACKET, IDENTIFY, features.SET_FEATURES)
+    ),
+    Command(IDENTIFY, "IDENTIFY PACKET DEVICE", Protocol.PIO_IN, identify_as_qemu),
     Command(PACKET, "PACKET", Protocol.PACKET, packet_as_qemu),
     *(each for each in features.COMMANDS if each.value != 0x03),
     features.set_features(0x03, "set transfer mode", transfer_mode_as_qemu),

@@ -12,7 +12,6 @@ from devmodels.ata.command import AtaCommand, AtaError
 from devmodels.ata.constants import PACKET_SIGNATURE, Error, Reset
 from devmodels.ata.device import AtaDevice
 from devmodels.ata.packet.options import NAMES, NAMES_AS_QEMU, AtapiOptions
-from devmodels.ata.state import decode
 from devmodels.ata.table import Command, Protocol
 from devmodels.names import number_of
 from devmodels.scsi.constants import Outcome, SenseKey, Status
@@ -22,8 +21,8 @@ from devmodels.scsi.target import ScsiTarget
 from devmodels.scsi.task import Task
 
 if TYPE_CHECKING:
-    from devmodels.blockbackend import BlockBackend
     from devmodels.ata.packet.asqemu import PacketFront
+    from devmodels.blockbackend import BlockBackend
     from devmodels.conformance import ViolationLog
     from devmodels.trace import Tracer
 
@@ -195,13 +194,13 @@ class AtapiDevice(AtaDevice):
         """ValueError where that is not what `save` of such a device gave."""
         from devmodels.ata.packet import state
 
-        state.judge(self, decode(data, state.AtapiState))
+        state.judge(self, state.read(self, data))
 
     def restore(self, data: bytes) -> None:
         """Be as `data` says, which `judge` has found to be possible; no command is in flight."""
         from devmodels.ata.packet import state
 
-        state.restore(self, decode(data, state.AtapiState))
+        state.restore(self, state.read(self, data))
 
     def observe(self, trace: Tracer | None) -> None:
         """Give `trace` everything that goes on in the device and its drive; None: no more."""

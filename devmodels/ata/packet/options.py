@@ -46,5 +46,9 @@ class AtapiOptions(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, f
     def unit_options(self) -> CdOptions:
         """Those of its logical unit."""
         return CdOptions(
-            ver=(self.ver or NAMES[0])[:4], serial=self.serial, wwn=self.wwn, profile=self.profile, load_time=self.load_time
+            ver=(self.ver or NAMES[0])[:4],
+            serial=self.serial,
+            wwn=self.wwn,
+            profile=self.profile,
+            load_time=self.load_time,
         )

@@ -182,7 +182,7 @@ class MediumIn(Transfer):
                 # The medium is not what it was.
                 device.fail(command, AtaError())
                 return
-            data = room[: task.sent]
+            data = bytes(room[: task.sent])
             self.ready += data if blocks.made is None else blocks.made(self.next, data)
             self.next += number
             self._fill(device, command, vectors, length)

@@ -225,3 +225,68 @@ def test_a_software_reset_selects_device_0_but_for_qemus(profile: str, selected:
             machine.ide.set_control(control)
             settle(machine)
         assert _task(machine)[1:5] == selected
+
+
+INQUIRY = bytes((0x12, 0, 0, 0, 0x24)).ljust(12, b"\0")
+
+
+def _given(machine: IdeMachine, cdb: bytes, limit: int, *, features: int = 0) -> int:
+    """A packet is given to the drive; its status then."""
+    ide, io_write = machine.ide, machine.target.io_write
+    ide.select(1)
+    for register, value in ((Reg.ERROR, features), (Reg.LBA_MID, limit & 0xFF), (Reg.LBA_HIGH, limit >> 8)):
+        io_write(0x1F0 + register, 1, value)
+    io_write(0x1F7, 1, 0xA0)
+    settle(machine)
+    assert ide.get(Reg.STATUS) == 0x58
+    for at in range(0, 12, 2):
+        io_write(0x1F0, 2, int.from_bytes(cdb[at : at + 2], "little"))
+    settle(machine)
+    return ide.alternate_status
+
+
+def test_half_a_word_is_never_read() -> None:
+    with IdeMachine(profile="qemu") as machine:
+        assert _given(machine, INQUIRY[:4] + b"\x05" + bytes(7), 0x24) == 0x58
+        words = [machine.target.io_read(0x1F0, 2) for _ in range(4)]
+        settle(machine)
+        assert (words, machine.ide.get(Reg.STATUS)) == ([0x8005, 0x2100, 0, 0], 0x58)
+
+
+def test_a_limit_of_one_byte_lets_no_data_through() -> None:
+    with IdeMachine(profile="qemu") as machine:
+        assert _given(machine, INQUIRY, 1) == 0x58
+        assert (machine.ide.get(Reg.LBA_MID), machine.target.io_read(0x1F0, 2)) == (0, 0)
+        settle(machine)
+        assert machine.ide.get(Reg.STATUS) == 0x58
+
+
+def test_without_a_limit_a_packet_is_aborted_without_an_interrupt() -> None:
+    with IdeMachine(profile="qemu") as machine:
+        registers = machine.channel.bus_master.registers
+        registers.write(2, 1, 0x04)
+        assert _given(machine, INQUIRY, 0) == 0x41
+        assert not registers.read(2, 1) & 0x04
+        assert (machine.ide.get(Reg.ERROR), machine.ide.get(Reg.COUNT)) == (ABRT, 1)
+
+
+def test_no_data_by_dma_wait_for_the_bus_master_all_the_same() -> None:
+    with IdeMachine(profile="qemu") as machine:
+        assert _given(machine, INQUIRY[:4] + bytes(8), 0x24, features=1) == 0x58
+        registers = machine.channel.bus_master.registers
+        registers.write(0, 1, 0x09)
+        settle(machine)
+        assert registers.read(2, 1) & 0x05 == 0x04
+        assert (machine.ide.get(Reg.STATUS), machine.ide.get(Reg.COUNT)) == (0x50, 3)
+
+
+def test_after_a_packet_no_transfer_is_active_whatever_is_left() -> None:
+    with IdeMachine(profile="qemu") as machine:
+        memory, registers, at = machine.target.assembly.memory, machine.channel.bus_master.registers, 0x2_0000
+        assert _given(machine, INQUIRY, 0x24, features=1) == 0x58
+        memory.write(at, (at + 0x800).to_bytes(4, "little") + (0x100 | 0x8000 << 16).to_bytes(4, "little"))
+        registers.write(4, 4, at)
+        registers.write(0, 1, 0x09)
+        settle(machine)
+        assert registers.read(2, 1) & 0x05 == 0x04
+        assert memory.read(at + 0x808, 28) == b"QEMU    QEMU DVD-ROM    2.5+"
