@@ -292,8 +292,6 @@ class Delivery:
         if habits.last_shown and self._port.device is not None:
             self._port.device.registers = taskfile
         if command.unheard:
-            self._port.clear_issue(command.slot)
-            self._go_on()
             return
         if habits.mute_diagnostics and entry is not None and entry.protocol is Protocol.DIAGNOSTIC:
             return
@@ -325,6 +323,10 @@ class Delivery:
             bits |= TFES
         else:
             self._port.clear_issue(command.slot)
+            if habits.repeats and self.working:
+                self._port.again = True
+            elif habits.repeats:
+                self._port.issued = 0
         self._port.tell(bits)
         self._go_on()
 

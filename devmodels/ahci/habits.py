@@ -30,7 +30,10 @@ class Habits(msgspec.Struct, frozen=True):
     hides_slot: bool = False
     """PxCMD.CCS is 0 (§3.3.7)."""
     repeats: bool = False
-    """What has failed is done again with the next command, and the port does not halt (§6.2.2)."""
+    """What has failed is done again with the next command, and when that has ended well, and the port does not halt
+    (§6.2.2)."""
+    lowest_first: bool = False
+    """Of several commands that of the lowest slot comes first, wherever the last one was (§5.3.2)."""
     deaf_prds: bool = False
     """The interrupt bit of a PRD is not looked at (§4.2.3.3)."""
     adds_count: bool = False
@@ -78,6 +81,7 @@ AS_QEMU = Habits(
     hides_busy=True,
     hides_slot=True,
     repeats=True,
+    lowest_first=True,
     deaf_prds=True,
     adds_count=True,
     counts_when_done=True,

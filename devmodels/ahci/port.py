@@ -63,6 +63,8 @@ class Port:
         """Slots whose commands the device has been given."""
         self.next_slot = 0
         """The slot that is looked at first."""
+        self.again = False
+        """Whether what has failed is to be done again, as something else has ended well (`Habits.repeats`)."""
         self.link = Link(self)
         self.delivery = Delivery(self)
         self.held_in_reset = False
@@ -307,6 +309,7 @@ class Port:
         registers.ci = registers.sact = registers.ccs = 0
         self.issued = self.next_slot = self.delivery.done = 0
         self.control_slot = self._fetched = None
+        self.again = False
 
     def _settle_reception(self) -> None:
         registers = self.registers
@@ -356,9 +359,13 @@ class Port:
             fetched, self._fetched = self._fetched, None
             if fetched is None:
                 waiting = registers.ci & ~self.issued
+                if not waiting and self.again:
+                    self.again, self.issued = False, 0
+                    continue
                 if not waiting:
                     break
-                ahead = waiting >> self.next_slot << self.next_slot or waiting
+                first = 0 if self.hba.habits.lowest_first else self.next_slot
+                ahead = waiting >> first << first or waiting
                 fetched = fetch(self, self._list, (ahead & -ahead).bit_length() - 1)
                 if fetched is None:
                     continue

@@ -69,6 +69,8 @@ class AtaDevice:
         self.tags = 0
         """Bits of the tags that commands of the queue have."""
         self.registers = TaskFile()
+        self.attention: Callable[[], None] | None = None
+        """Asks its host for an interrupt by itself, as QEMU's does when a user moves a tray."""
         self._when_idle: list[Callable[[], None]] = []
         self.resets: list[Reset] = []
         """Resets that wait for what runs, in order."""

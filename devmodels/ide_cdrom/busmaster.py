@@ -135,6 +135,9 @@ class BusMaster:
             assert unit.device is not None
             unit.device.conclude(command)
         elif not short:
+            if not self.registers.active and command.packet is not None and self.habits.gives_up:
+                # It has what there was room for, and waits for nobody.
+                self._waiting.remove(unit)
             self.go_on()
 
     def release(self, command: AtaCommand) -> None:
@@ -244,7 +247,7 @@ class BusMaster:
             )
         left = transfer.length - command.moved
         scatter, length = self._gather(min(left, PIECE))
-        if length < min(left, PIECE) and self.habits.gives_up:
+        if length < min(left, PIECE) and self.habits.gives_up and command.packet is None:
             self.registers.active = 0
             self._waiting.remove(unit)
             unit.give_up(command)

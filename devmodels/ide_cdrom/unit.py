@@ -75,6 +75,7 @@ class Unit:
     def attach(self, device: AtaDevice) -> None:
         """A device is there from now on, as after power on."""
         self.device = device
+        device.attention = self.ask_for_attention
         self.show_signature(Reset.POWER_ON)
 
     def detach(self) -> None:

@@ -129,10 +129,16 @@ class PacketFront(UnitFront):
         """The user has done it."""
         self.changed = 1
         self.events.moved()
+        self._ask()
 
     def asked_to_eject(self) -> None:
         """The user wishes it."""
         self.events.eject_requested = True
+        self._ask()
+
+    def _ask(self) -> None:
+        if self.device.attention is not None:
+            self.device.attention()
 
     def reset(self) -> None:
         """Every reset reaches the drive: the tray is closed, and nobody keeps it so."""
@@ -164,7 +170,7 @@ class PacketFront(UnitFront):
         taskfile, cdb = command.taskfile, command.packet
         if taskfile.features & packet.OVERLAP or cdb is None:
             raise AtaError
-        taskfile.count = 1
+        self._count(command, 1)
         self.buffer[: len(cdb)] = cdb
         found = COMMANDS.get(cdb[0])
         try:
@@ -190,6 +196,10 @@ class PacketFront(UnitFront):
             return PENDING
         return None if told is None else self._answer(command, told)
 
+    def _count(self, command: AtaCommand, value: int) -> None:
+        """Show a count; on a cable its previous content stays."""
+        command.taskfile.count = command.taskfile.count & ~self.device.count_bits | value
+
     def _tell_changed(self) -> None:
         if self.changed and self.drive.tray.loaded:
             first, self.changed = self.changed == 1, 2 if self.changed == 1 else 0
@@ -205,19 +215,19 @@ class PacketFront(UnitFront):
         self.refuse(command, *((key, code) if key == SenseKey.NOT_READY else OUT_OF_RANGE))
 
     def _repeated(self, command: AtaCommand) -> Reply:
-        """A unit attention that was told is told again, until it is asked for: an HBA hears nothing of that."""
+        """A unit attention that was told is told again, until it is asked for: an HBA hears nothing, and waits."""
         taskfile = command.taskfile
-        taskfile.count, taskfile.status = 0, Status.ERR
+        self._count(command, 0)
+        taskfile.status = Status.ERR
         taskfile.error = SenseKey.UNIT_ATTENTION << 4 | MC
         command.unheard = self.device.transport is Transport.SERIAL
         AtaDevice.finish(self.device, command)
         return PENDING
 
     def _aborted(self, command: AtaCommand) -> Reply:
-        """Without a limit for its data a command is over, for an HBA before it was aborted: nobody is told."""
-        if self.device.transport is not Transport.SERIAL:
-            command.taskfile.status, command.taskfile.error = Status.DRDY | Status.ERR, Error.ABRT
-            command.unheard = True
+        """Without a limit for its data a command is aborted; on a cable nobody is told."""
+        command.taskfile.status, command.taskfile.error = Status.DRDY | Status.ERR, Error.ABRT
+        command.unheard = self.device.transport is not Transport.SERIAL
         AtaDevice.finish(self.device, command)
         return PENDING
 
@@ -273,6 +283,9 @@ class PacketFront(UnitFront):
             return
         step = AT_ONCE if command.taskfile.features & DMA and not extent.whole else 1
         last = extent.first + (extent.number - 1) // step * step
+        if command.transfer is not None and not command.transfer.block and step == 1:
+            # By PIO no more than a first one comes so far where no byte of it may be moved.
+            last = extent.first
         first, number = int.from_bytes(task.cdb[2:6], "big"), int.from_bytes(task.cdb[6:10], "big")
         if first <= last < first + number:
             data = gather(window(task.data_in, (last - first) * BLOCK, HEAD))

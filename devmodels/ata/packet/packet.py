@@ -167,7 +167,7 @@ class MediumIn(Transfer):
     def _fill(
         self, device: AtapiDevice, command: AtaCommand, vectors: Sequence[memoryview], length: int
     ) -> None:
-        if len(self.ready) >= length:
+        if self.ready and len(self.ready) >= length:
             scatter(vectors, self.ready[:length])
             del self.ready[:length]
             device.moved(command, length)

@@ -359,4 +359,58 @@ def as_theirs(maker: Maker) -> Maker:
     return make
 
 
-CD_AS_QEMU: Table = tuple((as_theirs(maker), weight) for maker, weight in CD)
+def tray(random: Random) -> Task:
+    """The tray moves, or is kept closed; mostly it is closed again."""
+    name, cdb = random.choice(
+        (
+            ("load", bytes((0x1B, 0, 0, 0, 3))),
+            ("load", bytes((0x1B, 0, 0, 0, 3))),
+            ("eject", bytes((0x1B, 0, 0, 0, 2))),
+            ("prevent", bytes((0x1E, 0, 0, 0, 1))),
+            ("allow", bytes((0x1E, 0, 0, 0, 0))),
+        )
+    )
+    return packet(name, cdb, Reply())
+
+
+FIELDS = (0, 0, 0, 1, 2, 3, 0x0E, 0x10, 0x12, 0x24, 0x2A, 0x40, 0x80, 0x83, 0xAA, 0xF8, 0xFF)
+"""What bytes of a packet are, where nothing else is known of them."""
+OF_BOTH = (
+    0x00,
+    0x03,
+    0x12,
+    0x1B,
+    0x1E,
+    0x25,
+    0x28,
+    0x2B,
+    0x43,
+    0x46,
+    0x4A,
+    0x51,
+    0x5A,
+    0xAD,
+    0xBB,
+    0xBD,
+    0xBE,
+)
+"""Operation codes of QEMU's drive."""
+
+
+def anything(random: Random) -> Task:
+    """Any bytes after an operation code: what comes of them, if anything, comes by DMA."""
+    code = random.choice(OF_BOTH) if random.random() < 0.9 else random.randrange(256)
+    cdb = bytearray((code, *(random.choice(FIELDS) for _ in range(11))))
+    if code in (0x28, 0xA8, 0xBE):
+        # Sometimes of more blocks than there is room for.
+        cdb[2:5], cdb[6:8] = bytes(3), bytes(2)
+        cdb[8], cdb[9] = (0, random.randint(0, 6)) if code == 0xA8 else (random.randint(0, 5), cdb[9])
+    return packet(f"anything:{code:02x}", bytes(cdb), Reply(MOST_OF_ANYTHING))
+
+
+MOST_OF_ANYTHING = 8192
+CD_AS_QEMU: Table = (
+    *((as_theirs(maker), weight) for maker, weight in CD),
+    (tray, 1),
+    (anything, 4),
+)

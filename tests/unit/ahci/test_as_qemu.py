@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from guestsim.drivers import ata
+from guestsim.drivers import ata, cdb
 from guestsim.drivers.ahci_layouts import (
     HEADER,
     PIO_SETUP,
@@ -22,7 +22,7 @@ from guestsim.drivers.ahci_layouts import (
 from guestsim.drivers.transport import Interrupts
 from guestsim.targets.inprocess import InProcessTarget
 
-from .stories import SIZE
+from .stories import SIZE, boot
 from .test_fises import D2H
 from .test_hostile import World, world
 from .test_stories import DISK, DRIVE, HBA
@@ -352,3 +352,52 @@ def test_a_fis_that_no_host_sends(of_profile: World, profile: str) -> None:
     w.guest.memory.write(w.port.list, HEADER.pack(5, 0, 0, w.guest.memory.allocate_zeroed(256, 128), 0))
     w.issue()
     assert (w.status, w.port.read(PortReg.CI)) == by(profile, strict=(PortIs.IFS, 1), qemu=(0, 1))
+
+
+def test_what_has_failed_is_done_again_when_something_else_has_ended_well(w: World) -> None:
+    put(w, 0, ata.AtaCommand(0xFF))
+    put(w, 1, ata.flush())
+    w.issue(slots=1)
+    assert (w.port.read(PortReg.CI), w.port.read(PortReg.TFD)) == (1, ABRT << 8 | WITHOUT_DSC)
+    w.issue(slots=2)
+    assert (w.port.read(PortReg.CI), w.port.read(PortReg.TFD)) == (1, ABRT << 8 | WITHOUT_DSC)
+    assert fis(w, D2H)[2:4] == bytes((WITHOUT_DSC, ABRT))
+
+
+def test_commands_are_done_from_the_lowest_slot_on_wherever_the_last_one_was(w: World) -> None:
+    put(w, 2, ata.flush())
+    w.issue(slots=4)
+    for slot, opcode in ((1, 0xFE), (3, 0xE5)):
+        put(w, slot, ata.AtaCommand(opcode, count=opcode))
+    w.issue(slots=0b1010)
+    assert w.port.read(PortReg.CI) == 2
+    assert fis(w, D2H)[12] == 0xFE
+
+
+def _awake_drive() -> InProcessTarget:
+    node = {"driver": "memory", "size": 1 << 20, "node-name": "c0", "read-only": True}
+    drive = {"driver": "ide-cd", "bus": "sata0.0", "drive": "c0", "id": "cd0"}
+    return InProcessTarget(blockdevs=[node], devices=[HBA, drive], profile="qemu")
+
+
+def test_an_attention_that_was_told_leaves_packets_issued_until_it_is_asked_for() -> None:
+    with _awake_drive() as target:
+        guest, _, port = boot(target)
+        ready, fetch = ata.packet(cdb.test_unit_ready().data), cdb.request_sense()
+        tray = target.assembly.drives["cd0"].tray
+        assert tray is not None
+        tray.user_opens()
+        tray.user_closes()
+        for key in (2, 6):
+            assert guest.run(port.do(ready)).error >> 4 == key
+        port.write(PortReg.IS, -1)
+        port.submit(ready)
+        target.assembly.machine.run_until_idle()
+        assert port.read(PortReg.CI)
+        assert (port.read(PortReg.IS), port.read(PortReg.TFD)) == (0, 0x58)
+        for bits in (0, Cmd.ST):
+            port.write(PortReg.CMD, port.read(PortReg.CMD) & ~Cmd.ST | bits)
+        for command in (ata.packet(fetch.data, room=fetch.room), ready):
+            port.submit(command)
+            target.assembly.machine.run_until_idle()
+            assert (port.read(PortReg.CI), port.read(PortReg.TFD)) == (0, 0x50)

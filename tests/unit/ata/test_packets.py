@@ -149,7 +149,7 @@ def test_a_drive_says_what_it_is() -> None:
         assert words[0] == 0x85C0, "ATAPI, a CD drive, packets of 12 bytes"
         assert text[20:40].decode().strip() == host.atapi.serial
         assert text[46:54].decode().strip() == host.atapi.version
-        assert text[54:94].decode().strip() == host.atapi.options.model
+        assert text[54:94].decode().strip() == host.atapi.model
         assert words[49] & 0x0300 == 0x0300, "LBA, DMA"
         assert words[80] & 1 << 8, "ACS"
         assert words[82] & 0x0218 == words[85] & 0x0218 == 0x0218, "power management, PACKET, DEVICE RESET"

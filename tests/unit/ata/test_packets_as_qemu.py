@@ -228,7 +228,7 @@ def test_without_a_byte_count_limit_a_command_is_aborted_and_nobody_is_told() ->
         assert limited(host, "00", 0).taskfile.status == OK
         host.atapi.transport = Transport.SERIAL
         command = limited(host, SENSE, 0)
-        assert (command.taskfile.status, command.taskfile.count, command.unheard) == (OK, 1, False)
+        assert (command.taskfile.status, command.taskfile.count, command.unheard) == (0x41, 1, False)
 
 
 def test_what_it_remembers_is_saved() -> None:

@@ -7,7 +7,7 @@ import pytest
 from guestsim.drivers.ide_layouts import DEV, AtaCommand, Control, Reg
 from guestsim.drivers.ide_task import Task, Way
 
-from .machine import MIB, IdeMachine
+from .machine import MIB, IdeMachine, block
 from .test_absent_device import TASK
 from .test_channel import read
 from .test_task_registers import settle
@@ -290,3 +290,19 @@ def test_after_a_packet_no_transfer_is_active_whatever_is_left() -> None:
         settle(machine)
         assert registers.read(2, 1) & 0x05 == 0x04
         assert memory.read(at + 0x808, 28) == b"QEMU    QEMU DVD-ROM    2.5+"
+
+
+def test_a_packet_with_more_data_than_regions_gives_what_there_is_room_for_and_never_ends() -> None:
+    read = bytes((0x28, 0, 0, 0, 0, 1, 0, 0, 1)).ljust(12, b"\0")
+    with IdeMachine(profile="qemu") as machine:
+        memory, registers, at = machine.target.assembly.memory, machine.channel.bus_master.registers, 0x2_0000
+        assert _given(machine, read, 0x24, features=1) == 0xD8
+        memory.write(at, (at + 0x800).to_bytes(4, "little") + (0x400 | 0x8000 << 16).to_bytes(4, "little"))
+        registers.write(4, 4, at)
+        for _ in range(2):
+            registers.write(0, 1, 0x09)
+            settle(machine)
+            registers.write(0, 1, 0x08)
+        assert registers.read(2, 1) & 0x05 == 0
+        assert memory.read(at + 0x800, 0x800) == block(1)[:0x400] + bytes(0x400)
+        assert machine.ide.alternate_status == 0xD8

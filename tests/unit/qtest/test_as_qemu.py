@@ -151,6 +151,9 @@ def test_a_file_name_and_what_is_said_of_the_nodes_below_it() -> None:
         assert node.size == 1 << 30
 
 
+REQUEST_SENSE = 0x03
+
+
 def _packet(client: Client, opcode: int) -> int:
     """Send a command packet without data; the error register at its end."""
     client.ask("outb 0x1f7 0xa0")
@@ -170,7 +173,8 @@ def test_of_another_medium_the_guest_hears_twice(tmp_path: Path) -> None:
         tray.user_opens()
         assert _packet(client, 0x00) >> 4 == 2
         tray.user_closes()
-        assert [_packet(client, 0x00) >> 4 for _ in range(3)] == [2, 6, 0]
+        assert [_packet(client, 0x00) >> 4 for _ in range(4)] == [2, 6, 6, 6]
+        assert [_packet(client, opcode) for opcode in (REQUEST_SENSE, 0x00)] == [0, 0]
 
 
 def test_what_waits_for_a_limit_is_written_by_a_reset(tmp_path: Path) -> None:
