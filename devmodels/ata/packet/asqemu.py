@@ -89,7 +89,7 @@ Told = Answer | Extent | None
 """What a packet leads to: data, blocks of the medium, nothing."""
 
 
-class PacketFront(UnitFront):
+class PacketFront(UnitFront, disc.MediaEvents):
     """What answers for `device`; its drive moves the tray and reads.
 
     `changed`: what comes next of a medium that its user has put in: 1 that there is none, 2 that it is another one.
@@ -101,7 +101,6 @@ class PacketFront(UnitFront):
         self.device = device
         self.drive = device.drive
         self.backend = device.drive.backend
-        self.events = disc.MediaEvents()
         self.changed = 0
         self.buffer = bytearray(HEAD)
         self.identity = b""
@@ -128,12 +127,12 @@ class PacketFront(UnitFront):
     def tray_moved(self, *, opened: bool) -> None:  # noqa: ARG002
         """The user has done it."""
         self.changed = 1
-        self.events.moved()
+        self.medium_moved()
         self._ask()
 
     def asked_to_eject(self) -> None:
         """The user wishes it."""
-        self.events.eject_requested = True
+        self.eject_requested = True
         self._ask()
 
     def _ask(self) -> None:
@@ -478,7 +477,7 @@ def event_status(front: PacketFront, cdb: bytes) -> Answer:
     if not cdb[1] & 1:
         raise Refused(INVALID_FIELD)
     tray = front.drive.tray
-    data = front.events.status(cdb[4], opened=tray.open, inserted=front.backend.inserted)
+    data = front.media_status(cdb[4], opened=tray.open, inserted=front.backend.inserted)
     return Answer(data, _word(cdb, 7))
 
 

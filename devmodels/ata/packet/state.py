@@ -60,8 +60,8 @@ def save(device: AtapiDevice) -> AtapiState:
         **msgspec.structs.asdict(state),
         front=FrontState(
             changed=front.changed,
-            new_media=front.events.new_media,
-            eject_requested=front.events.eject_requested,
+            new_media=front.new_media,
+            eject_requested=front.eject_requested,
             buffer=bytes(front.buffer),
             identity=front.identity,
         ),
@@ -91,4 +91,4 @@ def restore(device: AtapiDevice, state: AtapiState) -> None:
     if isinstance(state, AtapiStateAsQemu):
         front, told = device.front, state.front
         front.changed, front.buffer, front.identity = told.changed, bytearray(told.buffer), told.identity
-        front.events.new_media, front.events.eject_requested = told.new_media, told.eject_requested
+        front.new_media, front.eject_requested = told.new_media, told.eject_requested

@@ -24,18 +24,15 @@ INFORMATION = bytes((0, 32, 0x0E, 1, 1, 1, 1, 0x20)).ljust(34, b"\0")
 
 
 class MediaEvents:
-    """What there is to tell of media: that one has come, and that the user wishes the tray to open."""
+    """What a front has to tell of media: that one has come, and that the user wishes the tray to open."""
 
-    __slots__ = ("eject_requested", "new_media")
+    new_media = eject_requested = False
 
-    def __init__(self) -> None:
-        self.new_media = self.eject_requested = False
-
-    def moved(self) -> None:
+    def medium_moved(self) -> None:
         """A user has moved the tray."""
         self.new_media, self.eject_requested = True, False
 
-    def status(self, classes: int, *, opened: bool, inserted: bool) -> bytes:
+    def media_status(self, classes: int, *, opened: bool, inserted: bool) -> bytes:
         """GET EVENT STATUS NOTIFICATION (MMC-6 §6.6): what is told is over."""
         if not classes & 1 << MEDIA:
             return bytes((0, 0, 0x80, 1 << MEDIA))

@@ -26,7 +26,7 @@ _LOCKED_EMPTY = Sense(SenseKey.NOT_READY, Asc.MEDIUM_REMOVAL_PREVENTED)
 _INCOMPATIBLE = Sense(SenseKey.ILLEGAL_REQUEST, Asc.INCOMPATIBLE_MEDIUM_INSTALLED)
 
 
-class DriveFront(OwnFront):
+class DriveFront(OwnFront, disc.MediaEvents):
     """A drive's.  `changed`: a medium has come, of which the unit tells after it has told that there is none."""
 
     drive = True
@@ -46,7 +46,6 @@ class DriveFront(OwnFront):
         self._drive = unit
         self.options = unit.options
         self.changed = False
-        self.events = disc.MediaEvents()
 
     @property
     def available(self) -> bool:
@@ -75,11 +74,11 @@ class DriveFront(OwnFront):
         """The user has done it."""
         self.changed = not opened
         self.attentions.put(self._drive.nexuses(), GONE)
-        self.events.moved()
+        self.medium_moved()
 
     def asked_to_eject(self) -> None:
         """The user wishes it."""
-        self.events.eject_requested = True
+        self.eject_requested = True
 
     def reported(self) -> None:
         """The medium's change comes after its absence."""
@@ -120,7 +119,7 @@ class DriveFront(OwnFront):
         """GET EVENT STATUS NOTIFICATION, of media alone."""
         if not cdb[1] & 1:
             raise CheckCondition(INVALID_FIELD)
-        return self.events.status(cdb[4], opened=self._drive.tray.open, inserted=self.backend.inserted)
+        return self.media_status(cdb[4], opened=self._drive.tray.open, inserted=self.backend.inserted)
 
     def configuration(self, _task: Task, _cdb: bytes) -> bytes:
         """GET CONFIGURATION: two profiles and two features more."""
