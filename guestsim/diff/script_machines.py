@@ -22,10 +22,13 @@ ALIKE: dict[str, Mapping[str, object]] = {
 """What makes ours like the other one, where a script leaves it open."""
 
 NAMED: dict[str, Mapping[str, object]] = {
-    kind: {"vendor": "OF-BOTH", "product": kind, "ver": "1.0", "serial": "of-both"}
-    for kind in ("scsi-hd", "scsi-cd")
+    **{
+        kind: {"vendor": "OF-BOTH", "product": kind, "ver": "1.0", "serial": "of-both"}
+        for kind in ("scsi-hd", "scsi-cd")
+    },
+    **{kind: {"serial": "of-both"} for kind in ("ide-hd", "ide-cd")},
 }
-"""Who a unit is on both sides, where a script leaves it open."""
+"""Who a unit is on both sides, where a script leaves it open; QEMU counts its ATA devices otherwise."""
 
 THEIRS: dict[str, Mapping[str, object]] = {"scsi-hd": {"dpofua": True}}
 """What makes QEMU's like ours, where a script leaves it open."""
