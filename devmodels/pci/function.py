@@ -185,6 +185,11 @@ class PciFunction:
         return self._master
 
     @property
+    def may_send(self) -> bool:
+        """Whether a message need not wait for bus mastering: those of QEMU's functions are lost without it."""
+        return self._master or self.as_qemu
+
+    @property
     def powered(self) -> bool:
         """Whether the function is in D0."""
         return self._power is None or self._power.power_state == D0
@@ -199,7 +204,7 @@ class PciFunction:
 
     def send_message(self, address: int, data: int) -> None:
         """Send an interrupt message (MSI and MSI-X do); it is lost where the function is not plugged."""
-        if self._host is not None:
+        if self._host is not None and (self._master or not self.as_qemu):
             self._host.post(address, data)
 
     def on_bus_master(self, enabled: bool) -> None:

@@ -75,14 +75,14 @@ class MsiCapability(Capability, size=8):
             return
         granted = self.vectors - 1
         vector &= granted
-        if self._masked() >> vector & 1 or not self.function.bus_master:
+        if self._masked() >> vector & 1 or not self.function.may_send:
             self._set_pending(self._pending() | 1 << vector)
         else:
             self._send(vector, granted)
 
     def release_all(self) -> None:
         """Send what is pending and may be sent."""
-        if not self.enable or not self.function.bus_master:
+        if not self.enable or not self.function.may_send:
             return
         ready = self._pending() & ~self._masked()
         self._set_pending(self._pending() & ~ready)

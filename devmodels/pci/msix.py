@@ -142,7 +142,7 @@ class MsixCapability(Capability, size=12):
         if not self.enable or not 0 <= vector < self.vectors:
             return
         entry = self._entries[vector]
-        if self.function_mask or entry.mask or not self.function.bus_master:
+        if self.function_mask or entry.mask or not self.function.may_send:
             self.pending.bits |= 1 << vector
         else:
             self._send(entry)
@@ -153,7 +153,7 @@ class MsixCapability(Capability, size=12):
             self.pending.bits >> vector & 1
             and self.enable
             and not self.function_mask
-            and self.function.bus_master
+            and self.function.may_send
         ):
             entry = self._entries[vector]
             if not entry.mask:

@@ -301,13 +301,20 @@ class VirtioDevice(DeviceType):
 
     @holding
     def pause(self) -> None:
-        """The device may no longer master the bus."""
+        """The device may no longer master the bus; what QEMU's has done then is never given back (PCI 3.0 §6.2.2)."""
         self.paused = True
+        if self.as_qemu:
+            self.status &= ~Status.DRIVER_OK
 
     @holding
     def resume(self) -> None:
-        """The device may master the bus again: show what was put off, and look for what came meanwhile."""
+        """The device may master the bus again: show what was put off, and look for what came meanwhile.
+
+        QEMU's waits for a notification.
+        """
         self.paused = False
+        if self.as_qemu:
+            return
         self._show_put_off()
         for queue in self.queues[: self.usable_queues()]:
             queue.serve(queue)

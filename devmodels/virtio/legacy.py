@@ -84,7 +84,11 @@ class Legacy:
         return queue.desc // page if queue is not None and queue.enabled else 0
 
     def place(self, queue: VirtQueue | None, number: int, page: int, align: int) -> None:
-        """Let a queue begin at page `number`, and run; 0 takes it out of use (VIRTIO 1.4 §2.7.2)."""
+        """Let a queue begin at page `number`, and run; 0 takes it out of use (VIRTIO 1.4 §2.7.2), and resets QEMU's."""
+        if not number and self._device.as_qemu:
+            self._device.reset()
+            self._drain()
+            return
         if queue is None or not self.enter():
             return
         if not number:

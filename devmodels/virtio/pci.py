@@ -77,6 +77,8 @@ class VirtioPci(PciFunction):
         self._isr = 0
         self._isr_with_message = ISR_QUEUE if device.violations.as_qemu else 0
         """QEMU's function sets the queue bit with MSI-X, too (VIRTIO 1.4 §4.1.4.5.1)."""
+        self._vector_uses: dict[int, int] = {}
+        """How many registers have named a vector, of QEMU's functions."""
         self._when_settled: list[Callable[[], None]] = []
         device.transport = self
         device.paused = True
@@ -125,14 +127,30 @@ class VirtioPci(PciFunction):
 
     # --- interrupts
 
-    def valid_vector(self, value: int, place: str) -> int:
-        """What a vector register reads after `value` was written: NO_VECTOR where there is no such vector."""
-        if value < self._vectors or value == NO_VECTOR:
-            return value
-        self.device.violations.report(
-            "VIRTIO 1.4 §4.1.5.1.2", f"vector {value} of {self._vectors}", place, value.to_bytes(2, "little")
-        )
-        return NO_VECTOR
+    def map_vector(self, old: int, value: int, place: str) -> int:
+        """What a vector register reads after `value` was written over `old`: NO_VECTOR for one that is not there."""
+        if value >= self._vectors and value != NO_VECTOR:
+            self.device.violations.report(
+                "VIRTIO 1.4 §4.1.5.1.2",
+                f"vector {value} of {self._vectors}",
+                place,
+                value.to_bytes(2, "little"),
+            )
+            value = NO_VECTOR
+        if self.as_qemu:
+            self._count_vectors(old, value)
+        return value
+
+    def _count_vectors(self, old: int, new: int) -> None:
+        """Of QEMU's: a message is forgotten where nothing is mapped to its vector any more (PCI 3.0 §6.8.3.4)."""
+        uses = self._vector_uses
+        left = uses.get(old, 0)
+        if left:
+            uses[old] = left - 1
+        if left == 1 and self.msix is not None:
+            self.msix.forget(old)
+        if new != NO_VECTOR:
+            uses[new] = uses.get(new, 0) + 1
 
     def notify_used(self, queue: int) -> None:
         """A used buffer notification, VIRTIO 1.4 §4.1.5.3.1."""
@@ -193,6 +211,10 @@ class VirtioPci(PciFunction):
         if self.legacy is not None:
             self.legacy.header.restore(unnest("legacy", state))
         self._isr = state["isr"]
+        self._vector_uses.clear()
+        if self.as_qemu:
+            for vector in self.common.vectors():
+                self._count_vectors(NO_VECTOR, vector)
         own = {name for name in state if name == "isr" or name.startswith(("common.", "legacy."))}
         super().restore({name: value for name, value in state.items() if name not in own})
 
@@ -211,6 +233,7 @@ class VirtioPci(PciFunction):
     def _device_reset(self) -> None:
         """The device was reset: no vector is mapped, no interrupt is pending (VIRTIO 1.4 §4.1.5.1.2.1)."""
         self.common.reset()
+        self._vector_uses.clear()
         if self.legacy is not None:
             self.legacy.header.reset()
         self.take_isr()

@@ -11,14 +11,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from devmodels.registers import RO, RW, IllegalAccess, Register, RegisterFile
+from devmodels.virtio.constants import Status
 from devmodels.virtio.legacy import PAGE, Legacy
-from devmodels.virtio.pci_modern import NO_VECTOR
+from devmodels.virtio.pci_modern import NO_VECTOR, QEMU_QUEUES
 
 if TYPE_CHECKING:
     from devmodels.virtio.pci import VirtioPci
     from devmodels.virtio.queue import VirtQueue
 
 HEADER_SIZE = 20
+ACKNOWLEDGED = Status.ACKNOWLEDGE | Status.DRIVER
 MSIX_HEADER_SIZE = 24
 
 _LAYOUT = "VIRTIO 1.4 §4.1.4.10"
@@ -78,6 +80,11 @@ class LegacyHeader(RegisterFile, size=MSIX_HEADER_SIZE, closed=True):
         queue = self._queue()
         return 0 if queue is None else queue.size
 
+    @queue_select.on_write
+    def _select(self, old: int, value: int) -> None:
+        if value >= QEMU_QUEUES and self._transport.as_qemu:
+            self.queue_select = old
+
     @queue_notify.on_write
     def _notify(self, _old: int, value: int) -> None:
         self._device.kick(value)
@@ -89,6 +96,11 @@ class LegacyHeader(RegisterFile, size=MSIX_HEADER_SIZE, closed=True):
     @device_status.on_write
     def _write_status(self, _old: int, value: int) -> None:
         self.interface.write_status(value)
+        transport = self._transport
+        if value == ACKNOWLEDGED and transport.as_qemu:
+            # As drivers of old never did it.
+            transport.header.bus_master_enable = 1
+            transport.bus_master_changed()
 
     @isr_status.on_read
     def _read_isr(self, _held: int) -> int:
@@ -100,7 +112,9 @@ class LegacyHeader(RegisterFile, size=MSIX_HEADER_SIZE, closed=True):
 
     @config_msix_vector.on_write
     def _write_config_vector(self, _old: int, value: int) -> None:
-        self._transport.common.config_msix_vector = self._transport.valid_vector(value, self._device.name)
+        common = self._transport.common
+        old = common.config_msix_vector
+        common.config_msix_vector = self._transport.map_vector(old, value, self._device.name)
 
     @queue_msix_vector.on_read
     def _read_queue_vector(self, _held: int) -> int:
@@ -111,7 +125,8 @@ class LegacyHeader(RegisterFile, size=MSIX_HEADER_SIZE, closed=True):
     def _write_queue_vector(self, _old: int, value: int) -> None:
         registers = self._transport.common.queue.get(self.queue_select)
         if registers is not None:
-            registers.queue_msix_vector = self._transport.valid_vector(value, self._device.name)
+            old = registers.queue_msix_vector
+            registers.queue_msix_vector = self._transport.map_vector(old, value, self._device.name)
 
 
 class LegacyBar:

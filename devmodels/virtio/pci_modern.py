@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from devmodels.conformance import written
@@ -38,6 +39,9 @@ CFG_PCI = 5
 
 NOTIF_CONFIG_BASE = 0x4000
 """Added to a queue's index, its queue_notif_config_data: a driver that sends the index instead is caught."""
+
+QEMU_QUEUES = 1024
+"""QEMU's functions take no higher number into queue_select: they go on with the last one."""
 
 ISR_QUEUE = 1
 ISR_CONFIG = 2
@@ -103,8 +107,8 @@ class QueueRegisters(RegisterFile, size=0x24, closed=True):
         return held
 
     @queue_msix_vector.on_write
-    def _write_vector(self, _old: int, value: int) -> None:
-        self.queue_msix_vector = self._transport.valid_vector(value, self._queue.name)
+    def _write_vector(self, old: int, value: int) -> None:
+        self.queue_msix_vector = self._transport.map_vector(old, value, self._queue.name)
 
     @queue_enable.on_read
     def _read_enable(self, _held: int) -> int:
@@ -219,10 +223,26 @@ class CommonConfig(RegisterFile, size=0x40, closed=True):
     def _make_queue(self, index: int) -> QueueRegisters | None:
         queues = self._device.queues
         if index >= len(queues):
-            return None
+            return self._absent(index) if self._transport.as_qemu else None
         registers = QueueRegisters(self._transport, queues[index])
         registers.on_illegal = self._illegal
         return registers
+
+    def _absent(self, index: int) -> QueueRegisters:
+        from devmodels.virtio.absent_queue import AbsentQueue
+
+        return AbsentQueue(self._transport, index)
+
+    def vectors(self) -> Iterator[int]:
+        """What all vector registers hold."""
+        yield self.config_msix_vector
+        for _, registers in self.queue.made():
+            yield registers.queue_msix_vector
+
+    @queue_select.on_write
+    def _select(self, old: int, value: int) -> None:
+        if value >= QEMU_QUEUES and self._transport.as_qemu:
+            self.queue_select = old
 
     @device_feature.on_read
     def _read_device_feature(self, _held: int) -> int:
@@ -241,8 +261,8 @@ class CommonConfig(RegisterFile, size=0x40, closed=True):
         self._device.write_features(value, select=self.driver_feature_select)
 
     @config_msix_vector.on_write
-    def _write_vector(self, _old: int, value: int) -> None:
-        self.config_msix_vector = self._transport.valid_vector(value, self._device.name)
+    def _write_vector(self, old: int, value: int) -> None:
+        self.config_msix_vector = self._transport.map_vector(old, value, self._device.name)
 
     @num_queues.on_read
     def _read_num_queues(self, _held: int) -> int:

@@ -176,7 +176,7 @@ class VirtQueue:
         for chain, _ in used:
             del in_flight[chain.head]
         ring = self.ring
-        if ring is None or (not self.open and (self._resetting or owner.resetting or owner.stopped)):
+        if ring is None or (not self.open and self._drops()):
             self.settle()
         else:
             if owner.trace is not None:
@@ -191,6 +191,12 @@ class VirtQueue:
                 owner.soon(self.context, self.flush)
         if self.on_idle is not None and not in_flight:
             self.settle_idle()
+
+    def _drops(self) -> bool:
+        """Whether what comes back now is never shown."""
+        owner = self.owner
+        lost = owner.paused and owner.as_qemu
+        return self._resetting or owner.resetting or owner.stopped or lost
 
     def note_taken(self, chains: Sequence[Chain]) -> None:
         """Give the buffers that were taken to the trace."""

@@ -188,11 +188,18 @@ def _geometry(options: VirtioBlkOptions, capacity: int) -> tuple[int, int, int]:
 
 
 def config_values(
-    options: VirtioBlkOptions, features: int, *, capacity: int, writeback: bool, may_unmap: bool
+    options: VirtioBlkOptions,
+    features: int,
+    *,
+    capacity: int,
+    writeback: bool,
+    may_unmap: bool,
+    whole_tracks: bool = False,
 ) -> dict[str, int]:
     """What is in the configuration space of a device that offers `features`; `capacity` in sectors of 512 bytes.
 
-    `may_unmap`: whether writing zeroes can free space.
+    `may_unmap`: whether writing zeroes can free space.  `whole_tracks`: where the geometry does not divide the capacity
+    into logical blocks, a track ends with a whole one.
 
     Fields of features that are not offered read 0, except those that drivers are known to show in any case.
     """
@@ -203,6 +210,8 @@ def config_values(
     f = BlkFeature
     block = options.logical_block_size
     cylinders, heads, sectors = _geometry(options, capacity)
+    if whole_tracks and capacity * SECTOR // heads // sectors % block:
+        sectors &= -(block // SECTOR)
     granularity = options.discard_granularity or block
     return {
         "capacity": capacity,
@@ -230,18 +239,26 @@ def config_values(
     }
 
 
-def as_qemu(options: VirtioBlkOptions, features: int) -> tuple[VirtioBlkOptions, int]:
+def as_qemu(options: VirtioBlkOptions, features: int, sectors: int) -> tuple[VirtioBlkOptions, int]:
     """What the options are with the profile `qemu`, and how long the configuration space is.
 
     QEMU takes one segment of a discard or a write zeroes, and has no option for it; its space ends behind the last
-    field that one of these features gives a meaning.
+    field that one of these features gives a meaning.  The geometry is that of a disk of so many `sectors` for good.
     """
     size = CONFIG_END
     if features >> BlkFeature.VIRTIO_BLK_F_DISCARD & 1:
         size = CONFIG_END_DISCARD
     if features >> BlkFeature.VIRTIO_BLK_F_WRITE_ZEROES & 1:
         size = CONFIG_END_WRITE_ZEROES
-    return msgspec.structs.replace(options, max_discard_seg=1, max_write_zeroes_seg=1), size
+    cylinders, heads, secs = _geometry(options, sectors)
+    return msgspec.structs.replace(
+        options,
+        max_discard_seg=1,
+        max_write_zeroes_seg=1,
+        cyls=max(cylinders, 1 if options.cyls else 2),
+        heads=heads,
+        secs=secs,
+    ), size
 
 
 def pack_config(values: Mapping[str, int]) -> bytes:

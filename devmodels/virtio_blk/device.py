@@ -109,7 +109,7 @@ class VirtioBlk(VirtioDevice):
         backend.leaves_unread = self.habits.writes_no_rest
         backend.stats.counts_unmaps = not self.habits.counts_no_discards
         self.options, self.qemu_config_size = (
-            as_qemu(options, own) if self.violations.as_qemu else (options, None)
+            as_qemu(options, own, backend.size // SECTOR) if self.violations.as_qemu else (options, None)
         )
         self._configured_write_cache = (
             backend.write_cache if options.write_cache == "auto" else options.write_cache == "on"
@@ -240,6 +240,7 @@ class VirtioBlk(VirtioDevice):
                 capacity=self.backend.size // SECTOR,
                 writeback=self.backend.write_cache,
                 may_unmap=self.habits.says_unmap or self.backend.node.can_unmap,
+                whole_tracks=self.habits.whole_tracks,
             )
         )
         if changed:
@@ -458,7 +459,11 @@ class VirtioBlk(VirtioDevice):
             queue.finish(((chain, 0),))
             return
         if self.paused:
-            self.put_off.append(partial(self.finish, request, status, filled=filled, reachable=reachable))
+            if self.as_qemu:
+                self._tell(request, status)
+                queue.finish(((chain, 0),))
+            else:
+                self.put_off.append(partial(self.finish, request, status, filled=filled, reachable=reachable))
             return
         filling = chain.writable_bytes
         if not filled and filling > FILL_LIMIT:

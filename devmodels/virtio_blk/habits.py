@@ -17,6 +17,8 @@ class Habits(msgspec.Struct, frozen=True):
     """Bits 0 and 31 of a request's type are not looked at (§5.2.6)."""
     says_unmap: bool = False
     """`write_zeroes_may_unmap` is 1 whatever the drive does (§5.2.6.2)."""
+    whole_tracks: bool = False
+    """`sectors` are whole logical blocks where the capacity is not (§5.2.4)."""
     keeps_mode: bool = False
     """With CONFIG_WCE and without FLUSH the write-cache mode stays what it was (§5.2.5.2)."""
     writes_no_rest: bool = False
@@ -41,6 +43,7 @@ STRICT = Habits()
 AS_QEMU = Habits(
     short_types=True,
     says_unmap=True,
+    whole_tracks=True,
     keeps_mode=True,
     writes_no_rest=True,
     counts_all=True,

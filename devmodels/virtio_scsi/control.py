@@ -197,7 +197,7 @@ class ControlQueue:
             return
         if queue.resetting or device.resetting or device.stopped:
             queue.finish(((chain, 0),))
-        elif device.paused:
+        elif device.paused and not device.as_qemu:
             device.put_off.append(partial(self._answer, chain, data))
         else:
             queue.finish(((chain, device.write_all(queue, chain, data)),))

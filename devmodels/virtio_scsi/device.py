@@ -454,7 +454,7 @@ class VirtioScsi(VirtioDevice):
         """Write a response and give the buffer back, `sent` bytes of data in it."""
         if queue.resetting or self.resetting or self.stopped:
             queue.finish(((chain, 0),))
-        elif self.paused:
+        elif self.paused and not self.as_qemu:
             self.put_off.append(partial(self._respond, queue, chain, framing, response, sent))
         else:
             room = chain.writable_bytes

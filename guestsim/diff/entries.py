@@ -78,6 +78,11 @@ def memory(place: str, ours: str, theirs: str, relation: Relation | None = None)
     return Shown("memory", place, ours, theirs, relation)
 
 
+def buffers(ours: str, theirs: str) -> tuple[Shown]:
+    """In buffers, or behind the beginning of a request's response."""
+    return (memory("buffers", f"{ours}*", f"{theirs}*"),)
+
+
 def _number(value: str) -> int:
     """A register's, or the first byte of memory."""
     return int(value, 0) if value.startswith("0x") else int(value[:2], 16)

@@ -7,14 +7,15 @@ from guestsim.diff.entries import (
     Shown,
     memory,
     ours_has_more_bits,
-    ours_is_larger,
     ours_is_next,
     register,
     theirs_has_more_bits,
     theirs_is_ahead,
 )
+from guestsim.diff.entries import buffers as _buffers
 from guestsim.diff.grammar.virtio import MOST_MEANWHILE
 from guestsim.diff.known_ata import KNOWN_OF_ATA
+from guestsim.diff.known_blk import KNOWN_OF_BLK
 from guestsim.diff.play import Difference
 from guestsim.diff.profiles import STRICT, Profile
 
@@ -25,11 +26,6 @@ _MODERN = ("virtio-blk", *_SCSI)
 
 _MESSAGE, _NO_MESSAGE = "0[1-9] 00 00 00*", "00 00 00 00*"
 """What an interrupt has written, and what was there before."""
-
-
-def _buffers(ours: str, theirs: str) -> tuple[Shown]:
-    """In buffers, or behind the beginning of a request's response."""
-    return (memory("buffers", f"{ours}*", f"{theirs}*"),)
 
 
 _FLAGS_AT = {at: ("?? " * (14 - at), f"* at 0x*{at:x}") for at in (8, 9, 10, 12, 14)}
@@ -176,6 +172,7 @@ KNOWN: tuple[Known, ...] = (
             register("legacy.device_status", "0x7", "0x3"),
         ),
         now=frozenset({"bus-master"}),
+        profiles=STRICT,
     ),
     Known(
         "INDIRECT and NEXT",
@@ -205,6 +202,7 @@ KNOWN: tuple[Known, ...] = (
         _VIRTIO,
         (register("isr+0x0", "0x2", "0x3"), register("legacy.isr", "0x2", "0x3")),
         tags=frozenset({"resize"}),
+        profiles=STRICT,
     ),
     Known(
         "the first interrupt",
@@ -260,6 +258,7 @@ KNOWN: tuple[Known, ...] = (
             Shown("register", "pba+0x0", "0x*", "0x*", ours_has_more_bits),
         ),
         tags=frozenset({"map-vector"}),
+        profiles=STRICT,
     ),
     Known(
         "asynchronous notifications of no unit",
@@ -442,68 +441,7 @@ KNOWN: tuple[Known, ...] = (
         now=frozenset({"synchronize-cache-16"}),
         profiles=STRICT,
     ),
-    Known(
-        "long GET_ID",
-        "used.len counts the whole buffer, of which what lies behind the identifier was not written; ours zeroes it.",
-        "VIRTIO 1.4 §2.7.8.2",
-        "ours",
-        _BLK,
-        _buffers("00 ", "ee "),
-        now=frozenset({"get-id-long"}),
-        profiles=STRICT,
-    ),
-    *(
-        Known(
-            "types that there are not",
-            "Bits 0 and 31 of a request's type are not looked at: 9 is GET_ID, 5 FLUSH.",
-            "VIRTIO 1.4 §5.2.6",
-            "ours",
-            _BLK,
-            _buffers("00 ", theirs),
-            now=frozenset({f"alias:{name}"}),
-            profiles=STRICT,
-        )
-        for name, theirs in (("flush", "ee "), ("get-id", "73 "), ("in", "?? "))
-    ),
-    Known(
-        "SCSI commands of virtio-blk",
-        "Types 2 and 3, SCSI commands once, are answered with IOERR; ours with UNSUPP, and zeroes for data.",
-        "VIRTIO 1.4 §5.2.6",
-        "ours",
-        _BLK,
-        (*_buffers("00 ", "ee "), *_buffers("02 ", "01 ")),
-        now=frozenset({"scsi-command"}),
-    ),
-    Known(
-        "write_zeroes_may_unmap",
-        "It is 1 also where the drive does not unmap; ours says what it does.",
-        "VIRTIO 1.4 §5.2.6.2",
-        "both",
-        _BLK,
-        tuple(register(place, "0x0", "0x1") for place in ("device+0x38", "legacy+0x4c", "legacy+0x50")),
-    ),
-    Known(
-        "geometry after a resize",
-        "It stays what it was when the device was made; ours grows with the capacity.",
-        "VIRTIO 1.4 §5.2.4",
-        "both",
-        _BLK,
-        tuple(
-            Shown("register", place, "0x*", "0x*", ours_is_larger)
-            for place in ("device+0x10", "legacy+0x24", "legacy+0x28")
-        ),
-        tags=frozenset({"resize"}),
-    ),
-    Known(
-        "CONFIG_WCE without FLUSH",
-        "writeback begins as 1 although the driver cannot flush.",
-        "VIRTIO 1.4 §5.2.5.2",
-        "ours",
-        _BLK,
-        (register("device+0x20", "0x0", "0x1"), register("device+0x20", "0x20000", "0x20001")),
-        now=frozenset({"config-wce-without-flush"}),
-        profiles=STRICT,
-    ),
+    *KNOWN_OF_BLK,
     *KNOWN_OF_ATA,
 )
 

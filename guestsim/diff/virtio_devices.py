@@ -12,7 +12,6 @@ from guestsim.diff.grammar import (
     virtio,
     virtio_blk,
     virtio_chains,
-    virtio_driver,
     virtio_legacy,
     virtio_packed,
     virtio_rings,
@@ -22,7 +21,8 @@ from guestsim.diff.masks import Mask, of_memory, strict
 from guestsim.diff.play import Area
 from guestsim.diff.scsi_masks import SCSI_CD_MASKS, SCSI_MASKS
 from guestsim.diff.sides import Lines, Side, Window, Windows
-from guestsim.drivers.layouts import COMMON_CFG, LEGACY_CFG, Status
+from guestsim.diff.virtio_masks import COMMON, PACKED, REQUESTS
+from guestsim.drivers.layouts import COMMON_CFG, LEGACY_CFG
 
 MSIX_BAR = 0xE000_0000
 MODERN_BAR = 0xE001_0000
@@ -125,119 +125,6 @@ def _virtio_prologue(vectors: int) -> tuple[Step, ...]:
     )
 
 
-_UNSENT = (
-    "A message waits while there is no bus mastering (PCI 3.0 §6.2.2, §6.8.3.4); QEMU forgets it, and that there was "
-    "DRIVER_OK (right: ours)."
-)
-
-_COMMON = (
-    *strict(
-        Mask(
-            "parity errors",
-            "Only a function that checks parity needs the bit that says what follows (PCI 3.0 §6.2.2).",
-            "pci",
-            4,
-            8,
-            bits=0x40,
-        ),
-        Mask(
-            "length of notifications",
-            "A structure's length may be more than is used (VIRTIO 1.4 §4.1.4): ours ends behind the last queue.",
-            "cap-notify",
-            12,
-            16,
-        ),
-        Mask(
-            "latency timer",
-            "The latency timer may be read-only where bursts are short (PCI 3.0 §6.2.4); ours can be written.",
-            "pci",
-            0x0C,
-            0x10,
-            bits=0xFF00,
-        ),
-        Mask(
-            "capabilities",
-            "Where capabilities lie is the function's own affair (PCI 3.0 §6.7).",
-            "pci",
-            0x34,
-            0x38,
-            bits=0xFF,
-        ),
-    ),
-    of_memory(
-        "order",
-        "Buffers that are made available together may come back in any order (VIRTIO 1.4 §2.7.14, no IN_ORDER).",
-    ),
-    *strict(
-        of_memory(
-            "failed-data",
-            "Ours zeroes what it says it has written; QEMU has written nothing (VIRTIO 1.4 §2.7.8.2; right: ours).",
-        )
-    ),
-    of_memory(
-        virtio_driver.RESET,
-        "A request in flight at a reset may still be done before it (VIRTIO 1.4 §2.4.1): QEMU does, and tells of it.",
-    ),
-    of_memory(
-        virtio_driver.RESET_QUEUE,
-        "QEMU does what is in flight after its queue was reset, and writes buffers and ISR status then "
-        "(VIRTIO 1.4 §2.6.1.1; right: ours).",
-    ),
-    *(
-        Mask(
-            virtio_driver.UNSENT,
-            _UNSENT,
-            window,
-            at,
-            at + 1,
-            bits=Status.DRIVER_OK,
-            tags=frozenset({"held-back:bus master"}),
-            values=(Status.DRIVER_OK, 0),
-        )
-        for window, at in (
-            ("common", COMMON_CFG["device_status"].offset),
-            ("legacy", LEGACY_CFG["device_status"].offset),
-        )
-    ),
-    of_memory(
-        "broken-hints",
-        "What a device that needs a reset wants to be notified of is not said (VIRTIO 1.4 §2.1.2).",
-    ),
-)
-
-_PACKED = (
-    *strict(
-        of_memory(
-            virtio_packed.MARK,
-            "A used descriptor of QEMU's never says by WRITE that it was written (VIRTIO 1.4 §2.8.4; right: ours).",
-        ),
-    ),
-    of_memory(
-        virtio_packed.HINT,
-        "Which first descriptor a device wants to be notified of (VIRTIO 1.4 §2.8.10): ours asks for it, QEMU for any.",
-    ),
-)
-
-_REQUESTS = (
-    *strict(
-        of_memory(
-            "status-nowhere",
-            "A status outside memory is not counted in used.len; QEMU counts it (VIRTIO 1.4 §2.7.8.2; right: ours).",
-        ),
-        of_memory(
-            "segments",
-            "More segments than max_discard_seg or max_write_zeroes_seg, or not whole ones, are an error of the "
-            "driver's (VIRTIO 1.4 §5.2.6.1): ours says IOERR, QEMU UNSUPP.",
-        ),
-        of_memory(
-            "flags-first",
-            "A flag that may not be is UNSUPP whatever the range is (VIRTIO 1.4 §5.2.6.2); QEMU says IOERR where that "
-            "is wrong, too (right: ours).",
-        ),
-    ),
-)
-"""Of requests, and of discards and write zeroes."""
-
 VIRTIO_BLK = Device(
     name="virtio-blk",
     what="virtio-blk-pci, modern interface",
@@ -265,9 +152,9 @@ VIRTIO_BLK = Device(
     observe=(virtio.get("device_status"),),
     areas=tuple(_virtio_areas(virtio_blk.QUEUES)),
     masks=(
-        *_COMMON,
-        *_REQUESTS,
-        *_PACKED,
+        *COMMON,
+        *REQUESTS,
+        *PACKED,
         *strict(
             Mask(
                 "features offered",
@@ -278,19 +165,22 @@ VIRTIO_BLK = Device(
                 bits=1 << 6 | 1 << 7 | 1 << 11,
             ),
         ),
-        Mask(
-            "fields of no queue",
-            "What fields of a queue that is not there hold is not said, but for queue_size (VIRTIO 1.4 §4.1.4.3.1).",
-            "common-none",
-            0,
-            0x40,
-        ),
-        Mask(
-            "queue_select above 1023",
-            "There is no such queue (size 0: VIRTIO 1.4 §4.1.4.3.1); QEMU goes on with the last one (right: ours).",
-            "common-beyond",
-            0,
-            0x40,
+        *strict(
+            Mask(
+                "fields of no queue",
+                "What fields of a queue that is not there hold is not said, but for queue_size "
+                "(VIRTIO 1.4 §4.1.4.3.1).",
+                "common-none",
+                0,
+                0x40,
+            ),
+            Mask(
+                "queue_select above 1023",
+                "There is no such queue (size 0: VIRTIO 1.4 §4.1.4.3.1); QEMU goes on with the last one (right: ours).",
+                "common-beyond",
+                0,
+                0x40,
+            ),
         ),
         *strict(
             Mask(
@@ -344,8 +234,8 @@ TRANSITIONAL = replace(
     ),
     observe=(virtio_legacy.get("device_status"),),
     masks=(
-        *_COMMON,
-        *_REQUESTS,
+        *COMMON,
+        *REQUESTS,
         *strict(
             of_memory(
                 "broken-legacy",
@@ -386,12 +276,15 @@ TRANSITIONAL = replace(
                 bits=1 << 24,
             )
         ),
-        Mask(
-            "fields of no queue",
-            "What fields of a queue that is not there hold is not said, but for queue_size (VIRTIO 1.4 §4.1.5.1.3).",
-            "legacy-none",
-            0,
-            24,
+        *strict(
+            Mask(
+                "fields of no queue",
+                "What fields of a queue that is not there hold is not said, but for queue_size "
+                "(VIRTIO 1.4 §4.1.5.1.3).",
+                "legacy-none",
+                0,
+                24,
+            )
         ),
         *strict(
             Mask(
@@ -444,7 +337,7 @@ VIRTIO_SCSI = replace(
     prologue=_virtio_prologue(virtio_scsi.QUEUES + 1),
     areas=tuple(_virtio_areas(virtio_scsi.QUEUES)),
     masks=(
-        *(mask for mask in VIRTIO_BLK.masks if mask not in _REQUESTS),
+        *(mask for mask in VIRTIO_BLK.masks if mask not in REQUESTS),
         of_memory(
             virtio_packed.LATE,
             "QEMU's control queue, packed, goes on asking for the first descriptor, "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import struct
 
 import pytest
 
@@ -10,12 +11,15 @@ from devmodels.blockbackend.accounting import Kind
 from devmodels.blockbackend.options import Discard
 from devmodels.blockbackend.request import Op
 from devmodels.conformance import Profile
+from devmodels.iocontext import Event
 from devmodels.virtio.pci import VirtioPci
+from devmodels.virtio.pci_legacy import LegacyBar
 from tests.unit.virtio.blkrig import (
     DISCARD,
     F_DISCARD,
     F_WRITE_ZEROES,
     FLUSH,
+    IN,
     IOERR,
     OK,
     OUT,
@@ -168,3 +172,78 @@ def test_without_ranges_the_legacy_registers_are_shorter(profile: Profile, size:
     rig = blk(profile=profile, discard=False, write_zeroes=False)
     function = VirtioPci(rig.device, class_code=0x010000, name="vd0", legacy=True)
     assert function.bars[0].size == size
+
+
+@pytest.mark.parametrize(("sectors", "cylinders"), [(16 * 63 * 5 + 7, 5), (10, 2), (16 * 63 * 9, 9)])
+def test_the_geometry_stays_what_it_was_when_the_device_was_made(sectors: int, cylinders: int) -> None:
+    rig = blk(sectors * 512, profile=Profile.QEMU)
+    assert geometry(rig) == (cylinders, 16, 63)
+    rig.disk.size = 512 * 16 * 63 * 20
+    rig.disk._resized(rig.disk.size)
+    assert geometry(rig) == (cylinders, 16, 63)
+
+
+def test_sectors_of_a_track_are_whole_blocks_where_the_capacity_needs_it() -> None:
+    rig = blk(1 << 20, profile=Profile.QEMU, logical_block_size=4096, physical_block_size=4096)
+    assert geometry(rig) == (2, 16, 56)
+    rig.disk.size = 16 * 63 * 4096
+    rig.disk._resized(rig.disk.size)
+    assert geometry(rig) == (2, 16, 63)
+
+
+def test_a_geometry_that_was_given_is_shown() -> None:
+    rig = blk(profile=Profile.QEMU, cyls=7, heads=5, secs=3)
+    assert geometry(rig) == (7, 5, 3)
+
+
+def geometry(rig: BlkRig) -> tuple[int, ...]:
+    """Cylinders, heads, sectors."""
+    return struct.unpack("<HBB", rig.device.config_bytes()[16:20])
+
+
+@pytest.mark.parametrize(("profile", "length"), [(Profile.QEMU, None), (Profile.STRICT, 513)])
+def test_without_bus_mastering_a_request_is_done_and_never_given_back(
+    profile: Profile, length: int | None
+) -> None:
+    rig = blk(profile=profile)
+    gate = rig.disk.gate = Event(rig.device.context)
+    sent = rig.start(IN, room=512)
+    rig.go()
+    rig.device.pause()
+    gate.set()
+    rig.settle()
+    rig.device.resume()
+    rig.settle()
+    assert (sent.length, rig.content(sent.writable)[-1]) == (length, OK)
+
+
+def legacy(profile: Profile) -> tuple[VirtioPci, LegacyBar]:
+    """A function with its legacy registers, which nobody has used yet."""
+    rig = blk(profile=profile)
+    rig.device.write_status(0)
+    rig.settle()
+    function = VirtioPci(rig.device, class_code=0x010000, name="vd0", legacy=True)
+    assert function.legacy is not None
+    return function, function.legacy
+
+
+@pytest.mark.parametrize(("profile", "master"), [(Profile.QEMU, True), (Profile.STRICT, False)])
+def test_an_old_driver_need_not_switch_bus_mastering_on(profile: Profile, master: bool) -> None:
+    function, registers = legacy(profile)
+    for status in (1, 3):
+        assert not function.bus_master
+        registers.write(STATUS, 1, status)
+    assert function.bus_master is master
+    assert function.config_read(4, 2) == 4 * master
+
+
+@pytest.mark.parametrize(("profile", "status"), [(Profile.QEMU, 0), (Profile.STRICT, 7)])
+def test_taking_a_ring_away_over_the_legacy_interface_resets_all(profile: Profile, status: int) -> None:
+    _, registers = legacy(profile)
+    registers.write(STATUS, 1, 3)
+    registers.write(STATUS, 1, 7)
+    registers.write(0x08, 4, 0)
+    assert registers.read(STATUS, 1) == status
+
+
+STATUS = 0x12

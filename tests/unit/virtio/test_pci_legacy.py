@@ -280,7 +280,13 @@ def test_a_snapshot_goes_on_in_another_machine(make: Make) -> None:
 
 
 def test_registers_bit_by_bit() -> None:
-    behaving = [each for each in LegacyHeader.layout().registers if each.read_hook or each.write_hook]
+    # What is special about queue_select is so under profile `qemu` alone.
+    plain = (LegacyHeader.queue_select,)
+    behaving = [
+        each
+        for each in LegacyHeader.layout().registers
+        if each not in plain and (each.read_hook or each.write_hook)
+    ]
     with InProcessTarget(
         blockdevs=[{"driver": "memory", "node-name": "d0", "size": 1 << 20}],
         devices=[{"driver": "virtio-blk-pci", "drive": "d0", "addr": "4"}],

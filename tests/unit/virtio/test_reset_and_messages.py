@@ -24,9 +24,14 @@ def test_a_pending_message_is_forgotten_by_a_device_reset(disk, guest, machine) 
     assert machine.take_messages() == {}
 
 
-@pytest.mark.parametrize("profile", [Profile.STRICT, Profile.QEMU])
-def test_a_message_that_waits_for_bus_mastering_is_sent_once_when_that_is_on(profile: Profile) -> None:
-    """Its vector is masked first, and not any more while there is no bus mastering (PCI 3.0 §6.2.2, §6.8.3.4)."""
+@pytest.mark.parametrize(("profile", "messages"), [(Profile.STRICT, [1]), (Profile.QEMU, [])])
+def test_a_message_that_waits_for_bus_mastering_is_sent_once_when_that_is_on(
+    profile: Profile, messages: list[int]
+) -> None:
+    """Its vector is masked first, and not any more while there is no bus mastering (PCI 3.0 §6.2.2, §6.8.3.4).
+
+    That of QEMU's function is lost then.
+    """
     rig = PciRig(vectors=3, profile=profile)
     rig.map_bars()
     rig.enable_msix(masked=True)
@@ -43,7 +48,7 @@ def test_a_message_that_waits_for_bus_mastering_is_sent_once_when_that_is_on(pro
     assert rig.messages == []
     rig.bus_master(True)
     rig.machine.run_until_idle()
-    assert rig.messages == [1]
+    assert rig.messages == messages
     rig.bus_master(False)
     rig.bus_master(True)
-    assert rig.messages == [1]
+    assert rig.messages == messages
