@@ -17,7 +17,7 @@ Global = tuple[str, str, str]
 """A type's name, a property and its value."""
 
 FOR_FIRMWARE = frozenset({"acpi-index", "bootindex", "multifunction", "rombar", "romfile"})
-WITHOUT_MEANING = {"share-rw": "drive", "ioeventfd": "disable-legacy"}
+WITHOUT_MEANING = {"share-rw": "drive"}
 """Switches that say nothing here, with another property that devices which have them have as well."""
 BOOLS = {
     "on": "on",
@@ -91,6 +91,8 @@ FIXED: dict[str, Mapping[str, str]] = {
 """By model: properties that can have no other value here."""
 SEG_MAX, SEG_MAX_APART = "seg_max", 126
 """Without `seg-max-adjust` it is not the size of the queues that says how many segments there are."""
+SWITCHES = {"seg_max_adjust": SEG_MAX, "ioeventfd": "ioeventfd"}
+"""What is on or off, with our option."""
 TRANSPORTS = frozenset(
     {*FOR_FIRMWARE, *BUS_OF_VIRTIO, *("addr", "disable-legacy", "disable-modern", "vectors", "ioeventfd")}
 )
@@ -145,9 +147,10 @@ def take(options: dict[str, object], model: str, key: str, value: object, names:
     """Put a property into `options`; False where it is none of QEMU's and none of ours (`names`)."""
     if says_nothing(model, key, value, names):
         return True
-    if key.replace("-", "_") == "seg_max_adjust" and SEG_MAX in names:
-        if _word(value) not in BOOLS.values():
-            raise OptionError(f"Parameter '{key}' expects 'on' or 'off'")
+    plain = key.replace("-", "_")
+    if SWITCHES.get(plain) in names and _word(value) not in BOOLS.values():
+        raise OptionError(f"Parameter '{key}' expects 'on' or 'off'")
+    if plain == "seg_max_adjust" and SEG_MAX in names:
         options[SEG_MAX] = 0 if _word(value) == "on" else SEG_MAX_APART
         return True
     known = next(

@@ -247,6 +247,8 @@ class VirtioDevice(DeviceType):
         for queue in self.queues:
             if queue.enabled and queue.ring is None and not queue.start():
                 return
+        if self.as_qemu and not self.ioeventfd:
+            return
         for queue in self.queues[: self.usable_queues()]:
             if queue.ring is not None:
                 # A driver may have filled the ring before DRIVER_OK and need not notify again.
@@ -289,13 +291,6 @@ class VirtioDevice(DeviceType):
             self.handle_last(queue, chains, error)
         else:
             queue.flush()
-
-    def handle_last(self, queue: VirtQueue, chains: Sequence[Chain], error: RingError) -> None:
-        """What came before a broken buffer is whole; then the ring is broken."""
-        if chains:
-            self.handle(queue, chains)
-        queue.flush()
-        queue.broken(error)
 
     # --- suspension (VIRTIO 1.4 §3.4)
 
@@ -351,10 +346,6 @@ class VirtioDevice(DeviceType):
         """Do `callback` in the context's next turn."""
         context.call_soon(callback if self.trace is None else self.trace.put_off(callback))
 
-    def violation(self, clause: str, summary: str, data: bytes = b"") -> None:
-        """The driver did something wrong, from which the device goes on."""
-        self.violations.report(clause, summary, self.name, data)
-
     # --- queues
 
     @holding
@@ -369,7 +360,7 @@ class VirtioDevice(DeviceType):
         queue.enabled = True
         started = not self.stopped and queue.start() and queue.index < self.usable_queues()
         # QEMU looks into a ring when it is told of buffers, or of DRIVER_OK.
-        if started and (self.status & Status.DRIVER_OK or not self.as_qemu):
+        if started and not self.as_qemu:
             queue.serve(queue)
 
     @holding
@@ -395,11 +386,8 @@ class VirtioDevice(DeviceType):
         """An available buffer notification for queue `index`; `data` is what was written, where it carries more."""
         self.note(EventKind.KICK, index, -1 if data is None else data)
         if index >= self.usable_queues():
-            self.violation(
-                self.notification_clause,
-                f"notification of queue {index}, which is not there",
-                notified(index, data),
-            )
+            reason = f"notification of queue {index}, which is not there"
+            self.violation(self.notification_clause, reason, notified(index, data))
             return
         queue = self.queues[index]
         if queue.ring is None or self.stopped or self.suspending:

@@ -47,7 +47,18 @@ class DeviceType(ABC):
     qemu_config_size: int | None = None
     """How many QEMU's has; None: as many."""
 
+    steady_queues = 0
+    """How many, the first ones, of which QEMU's device never says that it need not be notified."""
+
+    ioeventfd = True
+    """Whether QEMU's device looks into its rings when DRIVER_OK is set, as ours does (VIRTIO 1.4 §3.1.1)."""
+
     name: str
+    violations: ViolationLog
+
+    def violation(self, clause: str, summary: str, data: bytes = b"") -> None:
+        """The driver did something wrong, from which the device goes on."""
+        self.violations.report(clause, summary, self.name, data)
 
     # --- configuration space and work
 
@@ -66,6 +77,13 @@ class DeviceType(ABC):
     @abstractmethod
     def handle(self, queue: VirtQueue, chains: Sequence[Chain]) -> None:
         """Start the work of buffers that came together; `queue.finish` gives them back, perhaps before this returns."""
+
+    def handle_last(self, queue: VirtQueue, chains: Sequence[Chain], error: RingError) -> None:
+        """What came before a broken buffer is whole; then the ring is broken."""
+        if chains:
+            self.handle(queue, chains)
+        queue.flush()
+        queue.broken(error)
 
     def judge_chains(self, queue: VirtQueue, chains: list[Chain]) -> None:
         """RingError where one of these cannot be a request, and QEMU's device needs a reset then (profile `qemu`).

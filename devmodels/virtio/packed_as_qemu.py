@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from devmodels.virtio.layout import WRAP_COUNTER
+from devmodels.virtio.layout import RING_EVENT_FLAGS_DISABLE, RING_EVENT_FLAGS_ENABLE, WRAP_COUNTER
 from devmodels.virtio.packed import PackedRing
-from devmodels.virtio.state import RingState
+from devmodels.virtio.ring_as_qemu import RingAsQemu
 
 
-class PackedRingAsQemu(PackedRing):
+class PackedRingAsQemu(RingAsQemu, PackedRing):
     """Used descriptors never say that something was written (§2.8.4).
 
-    Of the first buffers that are used, and of those with which the ring begins anew, the driver is told whichever
-    descriptor it wishes to hear of (§2.8.10).
+    Of the used buffers with which the ring begins anew the driver is told whichever descriptor it wishes to hear of
+    (§2.8.10).  A `steady` one never says which buffers the device wants to hear of.
     """
 
     LOOSE = True
     WRITTEN = 0
 
-    __slots__ = ("_told",)
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self._told = False
+    __slots__ = ("_steady", "_told")
 
     def publish(self) -> bool:
         """Show the driver what was pushed; returns whether to notify it."""
@@ -43,13 +37,27 @@ class PackedRingAsQemu(PackedRing):
             wish -= size
         return (new % size - wish - 1) & 0xFFFF < new - old
 
-    def save(self) -> RingState:
-        """Also whether the driver was told of any buffers."""
-        state = super().save()
-        state.hints["told"] = int(self._told)
-        return state
+    def _notify_of(self, flags: int) -> None:
+        """Say when the driver is to notify; the offset, where that says nothing, is nobody's."""
+        self._device_event[0] = self._device_event[0] & 0xFFFF | flags << 16
 
-    def take_over(self, state: RingState) -> None:
-        """Go on where `save` was called."""
-        super().take_over(state)
-        self._told = bool(state.hints.get("told", False))
+    def disable_notifications(self) -> None:
+        """Tell the driver that it need not notify."""
+        if self._generation != self._memory.generation:
+            self.attach()
+        if self._notify_on and not self._steady:
+            self._notify_on = False
+            self._notify_of(RING_EVENT_FLAGS_DISABLE)
+
+    def enable_notifications(self) -> int:
+        """Ask for a notification of the next buffer; returns what `available` then does."""
+        if self._steady:
+            return self.available()
+        if self._event_idx:
+            return super().enable_notifications()
+        if self._generation != self._memory.generation:
+            self.attach()
+        self._notify_on = True
+        self._notify_of(RING_EVENT_FLAGS_ENABLE)
+        self._memory.fence()
+        return self.available()

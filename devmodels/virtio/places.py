@@ -20,7 +20,8 @@ class PciPlace(Protocol):
 
     `addr` is the slot, or slot and function ("4", "4.1", "0x1f.2"), all hexadecimal as QEMU reads them; None takes the
     first free slot.  `vectors` is the number of MSI-X vectors, 0 for INTx alone.  `disable_modern` and `disable_legacy`
-    take one of the two interfaces away; auto, as on any conventional bus, leaves the legacy one.
+    take one of the two interfaces away; auto, as on any conventional bus, leaves the legacy one.  `ioeventfd` says
+    something with profile `qemu` alone: without it no queue is looked at before its first notification.
     """
 
     @property
@@ -51,6 +52,11 @@ class PciPlace(Protocol):
     @property
     def disable_legacy(self) -> Literal["on", "off", "auto"]:
         """Whether it has no legacy interface."""
+        ...
+
+    @property
+    def ioeventfd(self) -> bool:
+        """Whether DRIVER_OK is as good as a notification of each queue."""
         ...
 
     @property

@@ -6,6 +6,7 @@ VIRTIO 1.4 §2.6: enabling, used buffer notifications, and the reset of one queu
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -60,8 +61,9 @@ class VirtQueue:
         self.name = f"{owner.name} queue {index}"
         self.largest = largest
         self.in_flight: dict[int, Chain] = {}
-        self.make_split: Callable[..., SplitRing] = partial(_split_ring, as_qemu=owner.violations.as_qemu)
-        self.make_packed: Callable[..., PackedRing] = partial(_packed_ring, as_qemu=owner.violations.as_qemu)
+        as_qemu, steady = owner.violations.as_qemu, index < owner.steady_queues
+        self.make_split: Callable[..., SplitRing] = partial(_split_ring, as_qemu=as_qemu, steady=steady)
+        self.make_packed: Callable[..., PackedRing] = partial(_packed_ring, as_qemu=as_qemu, steady=steady)
         """What make the ring; a transport may have such that keep account of what is in flight."""
         self.open = False
         """Whether used buffers may be shown: the ring runs, nothing is being reset, the device masters the bus."""
@@ -216,7 +218,10 @@ class VirtQueue:
             self.when_idle(self.on_idle)
 
     def broken(self, error: RingError) -> None:
-        """The driver broke the ring."""
+        """The driver broke the ring; QEMU's device asks for its next buffer all the same."""
+        if self.owner.as_qemu and self.ring is not None:
+            with suppress(RingError):
+                self.ring.enable_notifications()
         self.owner.ring_broken(self, error)
 
     def notify(self) -> None:
@@ -331,15 +336,15 @@ def _power_below(number: int) -> int:
     return 1 << number.bit_length() - 1
 
 
-def _split_ring(*args: Any, as_qemu: bool, **options: Any) -> SplitRing:
+def _split_ring(*args: Any, as_qemu: bool, steady: bool, **options: Any) -> SplitRing:
     if not as_qemu:
         return SplitRing(*args, **options)
     from devmodels.virtio.split_as_qemu import SplitRingAsQemu
 
-    return SplitRingAsQemu(*args, **options)
+    return SplitRingAsQemu(*args, steady=steady, **options)
 
 
-def _packed_ring(*args: Any, as_qemu: bool, **options: Any) -> PackedRing:
+def _packed_ring(*args: Any, as_qemu: bool, steady: bool, **options: Any) -> PackedRing:
     # Most drivers use split rings: a machine starts without what packed ones need.
     if not as_qemu:
         from devmodels.virtio.packed import PackedRing
@@ -347,4 +352,4 @@ def _packed_ring(*args: Any, as_qemu: bool, **options: Any) -> PackedRing:
         return PackedRing(*args, **options)
     from devmodels.virtio.packed_as_qemu import PackedRingAsQemu
 
-    return PackedRingAsQemu(*args, **options)
+    return PackedRingAsQemu(*args, steady=steady, **options)

@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 from devmodels.virtio.constants import NOTIFY_ON_EMPTY
 from devmodels.virtio.layout import DESC_SIZE, VIRTQ_DESC_F_INDIRECT, VIRTQ_DESC_F_NEXT
-from devmodels.virtio.ring import Chain
+from devmodels.virtio.ring import Chain, RingError
+from devmodels.virtio.ring_as_qemu import RingAsQemu
 from devmodels.virtio.split import Fetch, SplitRing
-from devmodels.virtio.state import RingState
 
 
-class SplitRingAsQemu(SplitRing):
+class SplitRingAsQemu(RingAsQemu, SplitRing):
     """Of a chain the first descriptor alone can have a table, and then it has no NEXT (§2.7.5.3.1).
 
-    Of the first buffers that are used the driver is told whatever it wishes (§2.7.7.2), and with NOTIFY_ON_EMPTY of
-    those after which none is left (§6.3).
+    With NOTIFY_ON_EMPTY the driver is told of the buffers after which none is left (§6.3).  A `steady` one asks for the
+    buffer after every one that it takes, the others for the one that comes next in the end (§2.7.10).
     """
 
     ALWAYS_INDIRECT = True
 
-    __slots__ = ("_told",)
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self._told = False
+    __slots__ = ("_steady", "_told")
 
     def _walk(self, chain: Chain, fetch: Fetch, index: int, limit: int, steps: range) -> int:
         if fetch is self._fetch:
@@ -43,16 +38,42 @@ class SplitRingAsQemu(SplitRing):
         empty = self.features & NOTIFY_ON_EMPTY and shown and not self.in_flight
         return bool(empty) and not self.available()
 
-    def save(self) -> RingState:
-        """Also whether the driver was told of any buffers."""
-        state = super().save()
-        state.hints["told"] = int(self._told)
-        return state
+    def take(self, count: int, budget: int, chains: list[Chain]) -> int:
+        """Append the next buffers; a broken one was taken, too, where it begins in the table."""
+        if not (self._steady and self._event_idx):
+            return super().take(count, budget, chains)
+        begun = self._last_avail
+        try:
+            taken = super().take(count, budget, chains)
+        except RingError:
+            entry = self._avail[2 + (self._last_avail & self._mask)]
+            self._ask(begun, self._last_avail + (entry < self.size))
+            raise
+        self._ask(begun, self._last_avail)
+        return taken
 
-    def take_over(self, state: RingState) -> None:
-        """Go on where `save` was called."""
-        super().take_over(state)
-        self._told = bool(state.hints.get("told", False))
+    def _ask(self, begun: int, index: int) -> None:
+        if begun != index:
+            self._avail_event[0] = index & 0xFFFF
+
+    def disable_notifications(self) -> None:
+        """Tell the driver that it need not notify."""
+        if not self._steady:
+            super().disable_notifications()
+        elif self._generation != self._memory.generation:
+            self.attach()
+
+    def enable_notifications(self) -> int:
+        """Ask for a notification of the next buffer; returns what `available` then does."""
+        if not (self._steady or self._event_idx):
+            return super().enable_notifications()
+        if self._generation != self._memory.generation:
+            self.attach()
+        if not self._steady:
+            self._notify_on = True
+            self._avail_event[0] = self._avail[1]
+            self._memory.fence()
+        return self.available()
 
 
 def _direct(fetch: Fetch, at: int) -> tuple[int, ...]:

@@ -30,6 +30,7 @@ class VirtioBlkPciOptions(
     vectors: int | None = None
     disable_modern: bool = False
     disable_legacy: Literal["on", "off", "auto"] = "auto"
+    ioeventfd: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -53,6 +54,7 @@ def virtio_blk_pci(
     device = virtio_blk(
         backend, options, threads, name=name, context=context, memory=memory, violations=violations
     )
+    device.ioeventfd = options.ioeventfd
     return VirtioPci(
         device,
         class_code=CLASS_CODE,

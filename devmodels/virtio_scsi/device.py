@@ -71,6 +71,7 @@ class VirtioScsi(VirtioDevice):
 
     DEVICE_ID = 8
     CONFIG_SIZE = 36
+    steady_queues = FIRST_REQUEST_QUEUE
     config_of_front_end = True
 
     def __init__(

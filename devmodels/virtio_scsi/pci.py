@@ -28,6 +28,7 @@ class VirtioScsiPciOptions(
     vectors: int | None = None
     disable_modern: bool = False
     disable_legacy: Literal["on", "off", "auto"] = "auto"
+    ioeventfd: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -45,6 +46,7 @@ def virtio_scsi_pci(
 ) -> VirtioPci:
     """Make the function; it still has to be plugged."""
     device = virtio_scsi(options, threads, name=name, context=context, memory=memory, violations=violations)
+    device.ioeventfd = options.ioeventfd
     return VirtioPci(
         device,
         class_code=CLASS_CODE,

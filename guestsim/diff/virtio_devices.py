@@ -144,7 +144,7 @@ VIRTIO_BLK = Device(
             "max-write-zeroes-sectors": virtio_blk.MOST_ZEROED,
         }
     ],
-    ours={"max-discard-seg": 1, "max-write-zeroes-seg": 1},
+    ours={"max-discard-seg": 1, "max-write-zeroes-seg": 1, "ioeventfd": False},
     theirs={"ioeventfd": False},
     lines=Lines(slots=(SLOT,)),
     place=place_virtio,
@@ -333,17 +333,17 @@ VIRTIO_SCSI = replace(
         },
     ],
     user="/machine/peripheral/disk0",
-    ours={"inout": False},
+    ours={"inout": False, "ioeventfd": False},
     prologue=_virtio_prologue(virtio_scsi.QUEUES + 1),
     areas=tuple(_virtio_areas(virtio_scsi.QUEUES)),
     masks=(
         *(mask for mask in VIRTIO_BLK.masks if mask not in REQUESTS),
-        of_memory(
-            virtio_packed.LATE,
-            "QEMU's control queue, packed, goes on asking for the first descriptor, "
-            "before DRIVER_OK for nothing (VIRTIO 1.4 §2.8.10; right: ours).",
-        ),
         *strict(
+            of_memory(
+                virtio_packed.LATE,
+                "QEMU's control queue, packed, goes on asking for the first descriptor, "
+                "before DRIVER_OK for nothing (VIRTIO 1.4 §2.8.10; right: ours).",
+            ),
             of_memory(
                 "used-len",
                 "QEMU's used.len counts what it has read as if it were written (VIRTIO 1.4 §2.7.8.2; right: ours).",

@@ -82,9 +82,11 @@ COMMON = (
             ("legacy", LEGACY_CFG["device_status"].offset),
         )
     ),
-    of_memory(
-        "broken-hints",
-        "What a device that needs a reset wants to be notified of is not said (VIRTIO 1.4 §2.1.2).",
+    *strict(
+        of_memory(
+            "broken-hints",
+            "What a device that needs a reset wants to be notified of is not said (VIRTIO 1.4 §2.1.2).",
+        ),
     ),
 )
 
@@ -95,9 +97,12 @@ PACKED = (
             "A used descriptor of QEMU's never says by WRITE that it was written (VIRTIO 1.4 §2.8.4; right: ours).",
         ),
     ),
-    of_memory(
-        virtio_packed.HINT,
-        "Which first descriptor a device wants to be notified of (VIRTIO 1.4 §2.8.10): ours asks for it, QEMU for any.",
+    *strict(
+        of_memory(
+            virtio_packed.HINT,
+            "Which first descriptor a device wants to be notified of (VIRTIO 1.4 §2.8.10): ours asks for it, QEMU for "
+            "any.",
+        ),
     ),
 )
 

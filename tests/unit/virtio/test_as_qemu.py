@@ -284,10 +284,8 @@ def test_what_waits_for_the_disk_when_the_ring_breaks_is_done_and_not_told_of() 
     assert rig.device.status == 0
 
 
-@pytest.mark.parametrize(("running", "used"), [(False, 0), (True, 1)])
-def test_what_lies_in_a_ring_that_is_enabled_before_driver_ok_waits_for_a_notification(
-    running: bool, used: int
-) -> None:
+@pytest.mark.parametrize("running", [False, True])
+def test_what_lies_in_a_ring_that_is_enabled_waits_for_a_notification(running: bool) -> None:
     rig = PciRig(profile=Profile.QEMU)
     rig.map_bars()
     rig.negotiate()
@@ -296,9 +294,9 @@ def test_what_lies_in_a_ring_that_is_enabled_before_driver_ok_waits_for_a_notifi
     rig.driver = DriverRing(rig.plain, rig.size, rig.parts, rig.features)
     rig.expose()
     rig.enable_queue()
-    assert rig.used() == used
+    assert rig.used() == 0
     rig.notify(0)
-    assert rig.used() == 1 - used
+    assert rig.used() == 1
 
 
 @pytest.mark.parametrize("select", [2, 3, 7, 0xFFFF_FFFF])
