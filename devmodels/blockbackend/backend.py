@@ -30,7 +30,7 @@ from devmodels.blockbackend.request import WITH_FUA, Op, Read, ReadNow, Request,
 from devmodels.blockbackend.serving import Serving
 from devmodels.blockbackend.throttling import Throttled
 from devmodels.blockbackend.waiting import BUSY, STOPPED
-from devmodels.iocontext import IoContext
+from devmodels.iocontext import IoContext, Lock
 from devmodels.runstate import RunState
 from devmodels.trace import EventKind, Tracer
 
@@ -97,9 +97,8 @@ class BlockBackend:
         """Whether it stays on its context: its device, or its machine, works there."""
         self._write_cache = write_cache
         self._read_now: ReadNow | None = None
-        """What reads without a request go to; None where the node does not take them as they are."""
         self._write_now: WriteNow | None = None
-        """What writes without a request go to."""
+        """What reads and writes without a request go to; None where the node does not take them as they are."""
         self.throttled = Throttled()
         self.throttled_by: Member | None = None
         """Its place in a throttle group (`set_throttle_group`)."""
@@ -196,6 +195,11 @@ class BlockBackend:
         self._write_cache = on
         self._configure()
 
+    def flush_in_turn(self) -> None:
+        """Begin a flush, of a write-through request too, when those before it are over, as QEMU does."""
+        self._serving.flushes = Lock(self.context)
+        self._configure()
+
     def set_throttle_group(self, group: ThrottleGroup | None) -> None:
         """Keep to the limits of `group`, or of none any more.  What waits for limits is let go at once."""
         self.context.assert_owner()
@@ -212,8 +216,7 @@ class BlockBackend:
         self._configure()
 
     def busy_ns(self) -> int:
-        """The time that requests have spent here, together, up to now: what it grows by in a while, over that while,
-        is the mean depth of the queue."""
+        """The time that requests have spent here, together: by what it grows in a while is the mean depth."""
         now = self._now()
         is_counted = self.stats.is_counted
         running = sum(now - each.started_ns for each in tuple(self.in_flight) if is_counted(each.op))
@@ -384,12 +387,12 @@ class BlockBackend:
         serving = self._serving
         self._write_now = serving.begin_write = None
         member = self.throttled_by
-        if member is not None:
-            if self._read_now is not None:
-                self._read_now = partial(member.read_now, self._read_now)
-        elif self._write_cache and serving.trace is None and not self.read_only:
+        if member is not None and self._read_now is not None:
+            self._read_now = partial(member.read_now, self._read_now)
+        elif member is None and self._write_cache and serving.trace is None and not self.read_only:
             self._write_now, serving.begin_write = self.edge.write_now, self.edge.begin_write
-        handlers = modes.handlers(self.edge.handlers, member, self.read_only, self._write_cache)
+        cached, turn = self._write_cache, serving.flushes
+        handlers = modes.handlers(self.edge.handlers, member, self.read_only, cached, turn)
         if serving.trace is not None:
             handlers = [partial(serving.told.serve, handler) for handler in handlers]
         serving.handlers = handlers
@@ -404,10 +407,7 @@ class BlockBackend:
         self.waiting.set_aside(STOPPED, not running)
 
     def cancel_held(self, wanted: Callable[[Request], bool] | None = None) -> None:
-        """Complete what waits, or what of it is `wanted`, with ECANCELED (a reset of the device or of a queue).
-
-        What waits for limits of a throttle group is among it, though it ends a turn later.
-        """
+        """Complete what waits, for limits of a group too, or what of it is `wanted`, with ECANCELED (a reset)."""
         mine = self.in_flight if wanted is None else set(filter(wanted, self.in_flight))
         for node in below([self.node]):
             node.cancel(mine.__contains__)

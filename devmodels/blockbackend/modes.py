@@ -8,10 +8,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from devmodels.blockbackend.edge import Handler
-from devmodels.blockbackend.request import WITH_FUA, Op, Request
+from devmodels.blockbackend.request import HAS_FUA, WITH_FUA, Op, Request
 
 if TYPE_CHECKING:
     from devmodels.blockbackend.throttling import Member
+    from devmodels.iocontext import Lock
 
 _WRITES = (Op.WRITE, Op.DISCARD, Op.WRITE_ZEROES, Op.SECURE_ERASE, Op.PASSTHROUGH)
 
@@ -20,10 +21,18 @@ _LIMITED = (Op.READ, Op.WRITE, Op.WRITE_ZEROES, Op.SECURE_ERASE)
 
 
 def handlers(
-    served: Iterable[Handler], member: Member | None, read_only: bool, write_cache: bool
+    served: Iterable[Handler],
+    member: Member | None,
+    read_only: bool,
+    write_cache: bool,
+    flushes: Lock | None = None,
 ) -> list[Handler]:
     """A handler for each `Op`: those of the edge, `served`, behind what the modes ask for."""
     out = list(served)
+    if flushes is not None:
+        out[Op.FLUSH] = partial(_in_turn, flushes, out[Op.FLUSH])
+        for op in (Op.WRITE, Op.WRITE_ZEROES):
+            out[op] = partial(_stable_in_turn, flushes, out[op])
     if member is not None:
         for op in _LIMITED:
             out[op] = member.limited(out[op], write=op is not Op.READ)
@@ -49,3 +58,17 @@ async def _through(handler: Handler, request: Request) -> None:
     """Write-through: as with FUA."""
     stable = request.derive(request.offset, request.length, request.vectors, flags=WITH_FUA[request.flags])
     await handler(stable)
+
+
+async def _in_turn(flushes: Lock, handler: Handler, request: Request) -> None:
+    """One flush at a time."""
+    async with flushes:
+        await handler(request)
+
+
+async def _stable_in_turn(flushes: Lock, handler: Handler, request: Request) -> None:
+    """A write that is to be stable when it is over: it is done, and then it waits for its turn to be flushed."""
+    await handler(request)
+    if HAS_FUA[request.flags]:
+        async with flushes:
+            pass

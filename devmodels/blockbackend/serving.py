@@ -16,7 +16,7 @@ from devmodels.blockbackend.request import BeginWrite, Flags, Op, Request
 from devmodels.blockbackend.runs import Runs
 from devmodels.blockbackend.vectors import clear
 from devmodels.blockbackend.waiting import STOPPED, Waiting
-from devmodels.iocontext import ClockKind, Coro, Event, IoContext, Task
+from devmodels.iocontext import ClockKind, Coro, Event, IoContext, Lock, Task
 from devmodels.runstate import RunState
 from devmodels.trace import EventKind, Tracer
 
@@ -48,6 +48,7 @@ class Serving:
         "begin_write",
         "closed",
         "context",
+        "flushes",
         "handlers",
         "in_flight",
         "io_status",
@@ -73,6 +74,8 @@ class Serving:
         self.now = time.monotonic_ns if node.context.kind is ClockKind.WALL else node.context.now_ns
         self.handlers: list[Handler] = []
         self.begin_write: BeginWrite | None = None
+        self.flushes: Lock | None = None
+        """Where flushes wait for each other, if they do."""
         self.waiting = Waiting(self, stopped=not run_state.running)
         self.runs = Runs(self)
         self._idle: Event | None = None
@@ -92,6 +95,8 @@ class Serving:
         """Requests come on `context` from now on; nothing runs meanwhile."""
         self.context = context
         self._idle = None
+        if self.flushes is not None:
+            self.flushes.move(context)
 
     def note(self, kind: EventKind, *detail: int) -> None:
         """Tell the trace, if there is one."""

@@ -107,6 +107,8 @@ class VirtioBlk(VirtioDevice):
         self.backend = backend
         backend.pinned = True
         backend.leaves_unread = self.habits.writes_no_rest
+        if self.habits.flushes_in_turn:
+            backend.flush_in_turn()
         backend.stats.counts_unmaps = not self.habits.counts_no_discards
         self.options, self.qemu_config_size = (
             as_qemu(options, own, backend.size // SECTOR) if self.violations.as_qemu else (options, None)

@@ -35,6 +35,8 @@ class Habits(msgspec.Struct, frozen=True):
     """A write to a read-only drive comes to the drive, which fails it: the host hears of an error (§5.2.6.2)."""
     scsi_commands: bool = False
     """SCSI commands of old are known, and not supported: four bytes say so, however short the in-header (§2.7.5)."""
+    flushes_in_turn: bool = False
+    """A flush waits for one that is under way (§5.2.6)."""
     counts_no_discards: bool = False
     """The host's statistics know nothing of discards."""
 
@@ -52,6 +54,7 @@ AS_QEMU = Habits(
     ranges_always=True,
     drive_refuses=True,
     scsi_commands=True,
+    flushes_in_turn=True,
     counts_no_discards=True,
 )
 

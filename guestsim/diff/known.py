@@ -160,6 +160,7 @@ KNOWN: tuple[Known, ...] = (
             )
         ),
         all_now=frozenset({"held:flush_to_os"}),
+        profiles=STRICT,
     ),
     Known(
         "bus mastering switched off",

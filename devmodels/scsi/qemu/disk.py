@@ -37,6 +37,7 @@ class DiskFront(OwnFront):
 
     def __init__(self, unit: Disk, bus: BusAttention) -> None:
         super().__init__(unit, bus, unit.block_size)
+        unit.backend.flush_in_turn()
         self._disk = unit
         self.options = unit.options
         self.removable = unit.options.removable

@@ -247,3 +247,39 @@ def test_taking_a_ring_away_over_the_legacy_interface_resets_all(profile: Profil
 
 
 STATUS = 0x12
+
+
+def flush_held(profile: Profile, **options: object) -> tuple[BlkRig, Event]:
+    """A device whose first flush is held, and what lets it go; what comes after that is not held."""
+    rig = blk(profile=profile, **options)  # type: ignore[arg-type]
+    gate = rig.disk.gate = Event(rig.device.context)
+    rig.start(FLUSH)
+    rig.go()
+    rig.disk.gate = None
+    return rig, gate
+
+
+@pytest.mark.parametrize(("profile", "waits"), PROFILES)
+def test_a_flush_waits_for_the_one_that_is_under_way(profile: Profile, waits: bool) -> None:
+    rig, gate = flush_held(profile)
+    second, third = rig.start(FLUSH), rig.start(OUT, 0, bytes(512))
+    rig.go()
+    assert ((second.length is None), (third.length is None)) == (waits, False)
+    gate.set()
+    rig.settle()
+    assert (second.length, rig.used_operations.count(Op.FLUSH)) == (1, 2)
+
+
+@pytest.mark.parametrize(("profile", "waits"), PROFILES)
+def test_a_write_through_the_cache_is_done_and_waits_for_a_flush(profile: Profile, waits: bool) -> None:
+    rig, gate = flush_held(profile, backend_cache=False)
+    assert not rig.backend.write_cache
+    write = rig.start(OUT, 0, b"\x5a" * 512)
+    rig.go()
+    assert (write.length is None) is waits
+    assert rig.disk.data[:512] == b"\x5a" * 512
+    read = rig.send(IN, 0, room=512)
+    assert read.data == b"\x5a" * 512
+    gate.set()
+    rig.settle()
+    assert write.length == 1
