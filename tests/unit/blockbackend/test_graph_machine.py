@@ -321,4 +321,4 @@ TestGraphMachine.settings = settings(
 class TestGraphMachineForLong(GraphMachine.TestCase):  # type: ignore[misc, valid-type]
     """The same, longer."""
 
-    settings = settings(max_examples=1000, stateful_step_count=60, deadline=None)
+    settings = settings(max_examples=500, stateful_step_count=60, deadline=None)

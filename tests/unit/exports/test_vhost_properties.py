@@ -262,7 +262,7 @@ def test_any_sequence_is_survived_without_a_trace(found: list[list[Act]]) -> Non
 
 
 @pytest.mark.slow
-@settings(max_examples=2_500)
+@settings(max_examples=1_250)
 @given(sequences)
 def test_any_sequence_is_survived_without_a_trace_many_times(found: list[list[Act]]) -> None:
     check_any_sequence(found)

@@ -449,4 +449,4 @@ TestLedgerMachine.settings = settings(
 class TestLedgerMachineForLong(LedgerMachine.TestCase):  # type: ignore[misc, valid-type]
     """The same, longer."""
 
-    settings = settings(max_examples=1000, stateful_step_count=60, deadline=None)
+    settings = settings(max_examples=500, stateful_step_count=60, deadline=None)

@@ -165,7 +165,7 @@ def test_any_bytes(served: World, pieces: list[tuple[bytes, list[int]]], greeted
 
 
 @pytest.mark.slow
-@settings(max_examples=1500)
+@settings(max_examples=750)
 @given(st.lists(messages(), max_size=40))
 def test_many_messages(served: World, pieces: list[tuple[bytes, list[int]]]) -> None:
     play(served, pieces, greeted=True)
