@@ -129,7 +129,7 @@ class BusMaster:
         if self._last and not self._left:
             self.registers.active = 0
         if command.moved >= command.transfer.length and not short:
-            if command.packet is not None and self.habits.packets_leave_regions:
+            if command.packet is not None and self.habits.ends_inactive:
                 self.registers.active = 0
             self._waiting.remove(unit)
             assert unit.device is not None

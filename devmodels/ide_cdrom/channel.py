@@ -89,6 +89,11 @@ class Channel:
         """Whether SRST stands."""
         return bool(self.control & SRST)
 
+    @property
+    def disabled(self) -> bool:
+        """Whether nIEN stands."""
+        return bool(self.control & NIEN)
+
     # --- registers
 
     def read_data(self, size: int) -> int:
@@ -107,6 +112,8 @@ class Channel:
     def read_register(self, place: Place) -> int:
         """What the selected device shows, or another one for it."""
         unit = self.selected
+        if place is Place.COMMAND and self.habits.one_interrupt:
+            self._take_back()
         if unit.device is None:
             return self._read_absent(place)
         if place is Place.COMMAND:
@@ -156,8 +163,15 @@ class Channel:
             self._select = 1 if value & DEV else 0
             self.update_interrupt()
 
+    def _take_back(self) -> None:
+        """Nobody asks for an interrupt any more."""
+        for unit in self.places:
+            unit.acknowledge()
+
     def _execute(self, opcode: int) -> None:
         self.control &= ~HOB
+        if self.habits.one_interrupt:
+            self._take_back()
         if self.in_reset:
             return
         if opcode == DIAGNOSTIC and not self.selected.busy and self._is_heard:
@@ -172,6 +186,9 @@ class Channel:
 
     def _diagnose(self) -> None:
         """EXECUTE DEVICE DIAGNOSTIC is for both; device 0 tells of both, and alone interrupts."""
+        if self.habits.lone_diagnostics:
+            self.selected.diagnose()
+            return
         self._select = 0
         for unit in self.places:
             unit.taskfile.device = 0
@@ -193,9 +210,16 @@ class Channel:
     def _reset(self, kind: Reset) -> None:
         if kind is Reset.HARDWARE or not self.habits.keeps_selection:
             self._select = 0  # QEMU's SRST leaves it.
+        told = self._told_of_reset() if kind is Reset.SOFTWARE and self.habits.resets_interrupt else None
         for unit in self.places:
             unit.taskfile.device = 0
-            unit.reset(kind)
+            unit.reset(kind, unit.ask_for_attention if unit is told else None)
+
+    def _told_of_reset(self) -> Unit | None:
+        """The device that interrupts after SRST: a drive alone does so as well, for the device that is not there."""
+        if all(each.device is not None and each.device.packet_size for each in self.places):
+            return None
+        return next((each for each in self.places if each.device is not None), None)
 
     # --- from outside
 
@@ -207,8 +231,11 @@ class Channel:
         self.update_interrupt()
 
     def update_interrupt(self) -> None:
-        """Drive INTRQ as the selected device and nIEN have it."""
-        level = self.selected.interrupt and not self.control & NIEN
+        """Drive INTRQ as the selected device and nIEN have it, or as both do."""
+        if self.habits.one_interrupt:
+            level = self.places[0].interrupt or self.places[1].interrupt
+        else:
+            level = self.selected.interrupt and not self.control & NIEN
         if level is not self.level:
             self.level = level
             if level:

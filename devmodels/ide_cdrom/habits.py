@@ -19,16 +19,22 @@ class Habits(msgspec.Struct, frozen=True):
     """BSY and DRQ are both set while blocks of a packet's go by DMA (ATA/ATAPI-7 vol. 2 §11.8)."""
     whole_words: bool = False
     """Half a word is not read, so that a data block of an odd length never ends (ATA/ATAPI-7 vol. 1 §6.24.4)."""
-    packets_leave_regions: bool = False
-    """When a packet's data have gone no transfer is active, whatever regions are left (SFF-8038i §2.2)."""
+    ends_inactive: bool = False
+    """When a packet's data have gone, or a command has failed, no transfer is active, whatever regions are left
+    (SFF-8038i §2.2)."""
     undiagnosed: bool = False
     """After a hardware reset the error register has no result, and every device is ready (§11.2)."""
     absent_registers: bool = False
     """A device that is not there has registers of its own (ATA/ATAPI-6 §9.16.1)."""
     lone_diagnostics: bool = False
-    """EXECUTE DEVICE DIAGNOSTIC is heard by the selected device, if there is one (ACS-3 §7.9)."""
+    """EXECUTE DEVICE DIAGNOSTIC is heard and done by the selected device, if there is one (ACS-3 §7.9)."""
     short_reset: bool = False
     """SRST resets when it is written, and does not stand (ATA/ATAPI-7 vol. 2 §11.3)."""
+    one_interrupt: bool = False
+    """INTRQ is the channel's: either device raises it where nIEN is 0 by then, and every look at a status or a command
+    takes it back (ATA/ATAPI-7 vol. 2 §11.2)."""
+    resets_interrupt: bool = False
+    """SRST ends with an interrupt, unless both devices take packets (ATA/ATAPI-7 vol. 2 §11.3)."""
     keeps_selection: bool = False
     """SRST leaves the device selected that was (ATA/ATAPI-7 vol. 2 §11.3)."""
 
@@ -49,11 +55,13 @@ AS_QEMU = Habits(
     ready_while_busy=True,
     busy_with_data=True,
     whole_words=True,
-    packets_leave_regions=True,
+    ends_inactive=True,
     undiagnosed=True,
     absent_registers=True,
     lone_diagnostics=True,
     short_reset=True,
+    one_interrupt=True,
+    resets_interrupt=True,
     keeps_selection=True,
     loose_registers=True,
     table=0x1000,

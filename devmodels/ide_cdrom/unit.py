@@ -20,7 +20,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from devmodels.ata.command import AtaCommand
-from devmodels.ata.constants import READY, Reset, Status
+from devmodels.ata.constants import DIAGNOSTIC_PASSED, READY, Reset, Status
 from devmodels.ata.taskfile import TaskFile
 
 PIO_READS = frozenset({0x20, 0x24, 0x29, 0xC4})
@@ -277,6 +277,8 @@ class Unit:
         entry, taskfile, transfer = command.entry, command.taskfile, command.transfer
         self.channel.bus_master.release(command)
         self.channel.bus_master.forget(self)
+        if self.phase is Phase.DMA and taskfile.status & Status.ERR and self.channel.habits.ends_inactive:
+            self.channel.bus_master.registers.active = 0
         self.command = None
         self.phase, self.status = Phase.IDLE, taskfile.status
         read = entry is not None and entry.protocol.pio and transfer is not None and not transfer.out
@@ -329,6 +331,17 @@ class Unit:
 
         self.channel.turns.call_soon(show)
 
+    def diagnose(self) -> None:
+        """QEMU's device shows that it has passed, and its signature; nothing else of it changes."""
+        device, taskfile = self.device, self.taskfile
+        assert device is not None
+        lba, count = device.signature
+        taskfile.device, taskfile.error = 0, DIAGNOSTIC_PASSED
+        taskfile.count = taskfile.count & ~0xFF | count
+        taskfile.lba = taskfile.lba & ~0xFF_FFFF | lba
+        self.status = device.reset_status
+        self._set_interrupt(not device.packet_size)
+
     def show_signature(self, kind: Reset = Reset.SOFTWARE) -> None:
         """Be ready, unless the guest holds the cable in reset.
 
@@ -345,7 +358,7 @@ class Unit:
         self.phase, self.status = Phase.IDLE, registers.status
 
     def _set_interrupt(self, value: bool) -> None:
-        self.interrupt = value
+        self.interrupt = value and not (self.channel.habits.one_interrupt and self.channel.disabled)
         self.channel.update_interrupt()
 
     def acknowledge(self) -> None:

@@ -341,7 +341,7 @@ _IDE_DISK_MASKS = (
     *strict(
         _ide_mask(BEYOND, Reg.ERROR, 0x14, (0x10, 0x04), *BEHIND), of_memory(*OUTPUTS), of_memory(*POWER)
     ),
-    of_memory(*ABSENT),
+    *strict(of_memory(*ABSENT)),
     *strict(*(of_memory(*what) for what in WRONG_TABLES)),
     *strict(
         *(
@@ -357,16 +357,18 @@ _IDE_DISK_MASKS = (
             )
         ),
     ),
-    Mask(
-        "refused-dma",
-        "A bus master that is started for a command that was refused at once stays active (SFF-8038i §2.2); "
-        "QEMU refuses when it is started.",
-        "master",
-        2,
-        3,
-        bits=0x01,
-        tags=frozenset({"beyond-dma"}),
-        values=(1, 0),
+    *strict(
+        Mask(
+            "refused-dma",
+            "A bus master that is started for a command that was refused at once stays active (SFF-8038i §2.2); "
+            "QEMU refuses when it is started.",
+            "master",
+            2,
+            3,
+            bits=0x01,
+            tags=frozenset({"beyond-dma"}),
+            values=(1, 0),
+        )
     ),
 )
 _IDE_CD_MASKS = (

@@ -51,6 +51,7 @@ KNOWN_OF_ATA: tuple[Known, ...] = (
         _IDE,
         tuple(Shown("line", "interrupt", "0x0", theirs) for theirs in ("0x2", "0x4")),
         now=_RESETS,
+        profiles=STRICT,
     ),
     _of_hbas(
         "interrupt of a reset",
@@ -70,6 +71,7 @@ KNOWN_OF_ATA: tuple[Known, ...] = (
         _AHCI,
         (memory("received FISes", "00 at*", "a0 at*"),),
         now=frozenset({"ata-reset"}),
+        profiles=STRICT,
     ),
     Known(
         "regions that are left",
@@ -94,6 +96,7 @@ KNOWN_OF_ATA: tuple[Known, ...] = (
             register("ide.COUNT", "0x1", "0x0"),
         ),
         now=frozenset({"execute-device-diagnostic"}),
+        profiles=STRICT,
     ),
     _of_hbas(
         "more data than regions",

@@ -96,6 +96,16 @@ class BrokenTransfer(MediumTransfer):
         raise AtaError
 
 
+class RefusedTransfer(MediumTransfer):
+    """One of QEMU's disk whose address is not looked at before the bus master has been started."""
+
+    __slots__ = ()
+
+    def move(self, device: Any, command: AtaCommand, vectors: Sequence[memoryview], length: int) -> None:  # noqa: ARG002
+        """The medium does not have it."""
+        device.fail(command, AtaError())
+
+
 def _done(request: Request) -> None:
     """The request of a transfer has ended."""
     assert isinstance(request, AtaRequest)

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 
 from devmodels.ata.command import AtaCommand, AtaError
 from devmodels.ata.constants import LBA, Error, Transport
-from devmodels.ata.disk.medium import BrokenTransfer, MediumTransfer, can_read, find_bad_sector
+from devmodels.ata.disk.medium import (
+    BrokenTransfer,
+    MediumTransfer,
+    RefusedTransfer,
+    can_read,
+    find_bad_sector,
+)
 from devmodels.ata.table import Addressing, Command, Protocol
 from devmodels.blockbackend import Flags
 
@@ -75,6 +81,10 @@ def transfer(
             if not out and not reach:
                 raise beyond(disk, lba)
             return BrokenTransfer(lba * size, count * size, out=out, block=block, reach=reach)
+    elif disk.violations.as_qemu and disk.transport is Transport.PARALLEL:
+        lba, count = named(disk, command, command.entry.addressing)
+        if lba < 0 or lba + count > disk.accessible:
+            return RefusedTransfer(max(lba, 0) * size, count * size, out=out, block=block)
     else:
         lba, count = extent(disk, command, command.entry.addressing)
     flags = Flags.FUA if fua else Flags.NONE

@@ -5,6 +5,8 @@ What is expected is what QEMU's drive has answered.
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 
 from devmodels.ata import AtaCommand, Reset, TaskFile
@@ -245,3 +247,37 @@ def test_what_it_remembers_is_saved() -> None:
         assert other.atapi.front.buffer == host.atapi.front.buffer
         assert data(other, "4a 01 00 00 10 00 00 00 08") == "0004041002020000"
         assert end(other, "1b") == ATTENTION
+
+
+def test_of_a_tray_that_a_user_moves_the_host_is_told_at_once() -> None:
+    with as_qemu() as host:
+        told: list[bool] = []
+        tray = host.atapi.drive.tray
+        host.atapi.attention = lambda: told.append(tray.open)
+        tray.user_opens()
+        tray.user_opens()
+        tray.user_closes()
+        tray.request_eject(force=False)
+        assert len(told) == 3
+
+
+def test_who_it_is() -> None:
+    with as_qemu() as host:
+        identity = host.do(0xA1).data
+        words = struct.unpack("<256H", identity)
+        text = struct.pack(">256H", *words)
+        assert [text[at:end].decode().strip() for at, end in ((20, 40), (46, 54), (54, 94))] == [
+            "the-serial",
+            "2.5+",
+            "QEMU DVD-ROM",
+        ]
+        assert (words[0], words[49], words[63], words[80], words[88], words[255]) == (
+            0x85C0,
+            0x0300,
+            7,
+            0x1E,
+            0x203F,
+            0,
+        )
+        assert host.do(0xEF, features=3, count=0x21).status == OK
+        assert struct.unpack("<256H", host.do(0xA1).data)[63] == 0x0207

@@ -306,3 +306,85 @@ def test_a_packet_with_more_data_than_regions_gives_what_there_is_room_for_and_n
         assert registers.read(2, 1) & 0x05 == 0
         assert memory.read(at + 0x800, 0x800) == block(1)[:0x400] + bytes(0x400)
         assert machine.ide.alternate_status == 0xD8
+
+
+def test_a_diagnostic_is_the_selected_devices_alone_which_stays_selected() -> None:
+    with IdeMachine(profile="qemu", only="disk") as machine:
+        ide = machine.ide
+        assert not machine.run(ide.do(0, Task(0xFF))).ok
+        ide.select(1)
+        machine.target.io_write(0x1F7, 1, 0x90)
+        settle(machine)
+        ide.select(0)
+        assert (ide.alternate_status, ide.get(Reg.ERROR)) == (0x41, ABRT)
+    with IdeMachine(profile="qemu") as machine:
+        ide = machine.ide
+        assert not machine.run(ide.do(0, Task(0xFF))).ok
+        ide.select(1)
+        machine.target.io_write(0x1F7, 1, 0x90)
+        settle(machine)
+        assert (ide.alternate_status, ide.get(Reg.ERROR), ide.get(Reg.LBA_MID)) == (0, 1, 0x14)
+        ide.select(0)
+        assert (ide.alternate_status, ide.get(Reg.ERROR)) == (0x41, ABRT)
+
+
+def test_a_diagnostic_leaves_what_was_written_before_and_interrupts() -> None:
+    with IdeMachine(profile="qemu") as machine:
+        ide, registers = machine.ide, machine.channel.bus_master.registers
+        ide.select(0)
+        for value in (0x33, 0x44):
+            ide.set(Reg.COUNT, value)
+        registers.write(2, 1, 0x04)
+        machine.target.io_write(0x1F7, 1, 0x90)
+        settle(machine)
+        assert registers.read(2, 1) & 0x04
+        assert (ide.get(Reg.STATUS), ide.get(Reg.ERROR), ide.get(Reg.COUNT)) == (0x50, 1, 1)
+        ide.set_control(Control.HOB)
+        assert ide.get(Reg.COUNT) == 0x33
+
+
+@pytest.mark.parametrize(("only", "told"), [("disk", True), ("cd", True), ("both", True)])
+@pytest.mark.parametrize("disabled", [False, True])
+def test_a_software_reset_interrupts_where_a_device_is_none_that_takes_packets(
+    only: str, told: bool, disabled: bool
+) -> None:
+    with IdeMachine(profile="qemu", only=only) as machine:
+        registers = machine.channel.bus_master.registers
+        machine.ide.get(Reg.STATUS)
+        registers.write(2, 1, 0x04)
+        machine.ide.set_control(Control.SRST | Control.NIEN if disabled else Control.SRST)
+        settle(machine)
+        machine.ide.set_control(0)
+        settle(machine)
+        assert bool(registers.read(2, 1) & 0x04) is (told and not disabled)
+
+
+def test_an_interrupt_is_the_channels_whichever_device_is_looked_at() -> None:
+    with IdeMachine(profile="qemu") as machine:
+        ide, channel = machine.ide, machine.channel
+        ide.select(0)
+        machine.target.io_write(0x1F7, 1, AtaCommand.FLUSH_CACHE)
+        settle(machine)
+        ide.set_control(Control.NIEN)
+        ide.select(1)
+        assert channel.level
+        ide.get(Reg.STATUS)
+        assert not channel.level
+        ide.select(0)
+        ide.set_control(0)
+        assert not channel.level
+
+
+def test_an_address_that_is_not_there_is_refused_when_the_bus_master_is_started() -> None:
+    with IdeMachine(profile="qemu") as machine:
+        memory, registers, at = machine.target.assembly.memory, machine.channel.bus_master.registers, 0x2_0000
+        ide = machine.ide
+        ide.write_task(0, Task(AtaCommand.READ_DMA, lba=MIB // 512, count=1))
+        settle(machine)
+        assert ide.get(Reg.STATUS) == 0x58
+        memory.write(at, (at + 0x800).to_bytes(4, "little") + (0x400 | 0x8000 << 16).to_bytes(4, "little"))
+        registers.write(4, 4, at)
+        registers.write(0, 1, 0x09)
+        settle(machine)
+        assert registers.read(2, 1) & 0x05 == 0x04
+        assert (ide.get(Reg.STATUS), ide.get(Reg.ERROR)) == (0x41, ABRT)
