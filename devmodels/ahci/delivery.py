@@ -21,6 +21,7 @@ from devmodels.memoryregions import GuestMemoryError
 
 if TYPE_CHECKING:
     from devmodels.ahci.port import Port
+    from devmodels.ata.transfer import Transfer
 
 PRIO = 0xC000
 """Count, of NCQ reads and writes: their priority."""
@@ -104,7 +105,6 @@ class Delivery:
 
     def packet(self, slot: int, taskfile: TaskFile, packet: bytes | None) -> bytes | None:
         """The packet of a PACKET command, as much of it as the device takes (§5.3.10)."""
-        assert self._port.device is not None
         if packet is None:
             self._port.violation(
                 "AHCI 1.3.1 §4.2.2",
@@ -112,7 +112,12 @@ class Delivery:
                 bytes((taskfile.command,)),
             )
             return None
-        return packet[: self._port.device.packet_size]
+        return self.fitting(packet)
+
+    def fitting(self, packet: bytes) -> bytes:
+        """As much of a packet as the device takes; QEMU's keeps all that there is room for (§4.2.3.2)."""
+        device = self._port.device
+        return packet if device is None or self._habits.whole_packets else packet[: device.packet_size]
 
     # --- the device's side: HostAdapter
 
@@ -135,10 +140,10 @@ class Delivery:
                     f"slot {command.slot}: a PRD with an odd address or length",
                     regions.odd,
                 )
-            if silent:
+            if silent and not is_packet(command):
                 device.finish(command)
                 return
-            if short:
+            if short and not silent:
                 self._overflow(command, regions.length, wanted)
                 if transfer.out or command.queued:
                     device.fail(command, AtaError())
@@ -231,6 +236,9 @@ class Delivery:
         if not command.queued and not self._counts_later(command):
             self._count(command)
         transfer = command.transfer
+        if transfer is not None and self._gives_part(command) and self._told(command) < transfer.length:
+            self._hang(command, transfer)
+            return
         if (
             transfer is not None
             and not transfer.out
@@ -240,6 +248,18 @@ class Delivery:
         ):
             self._receive_setup(command, command.moved)
         self._port.device.conclude(command)
+
+    def _gives_part(self, command: PortCommand) -> bool:
+        return self._habits.silent_overflow and is_packet(command) and not by_pio(command)
+
+    def _hang(self, command: PortCommand, transfer: Transfer) -> None:
+        """QEMU's drive comes to an end no more where it has something to move that has no place to begin with."""
+        taskfile = command.taskfile
+        self._port.hangs = True
+        taskfile.status = ASKING | Status.BSY if transfer.sector else ASKING
+        if self.receive(RFIS, register_d2h(taskfile, interrupt=True)):
+            self._registers.tfd = taskfile.status
+            self._port.tell(DHRS)
 
     def _unmap(self, command: PortCommand, done: int) -> None:
         dma, command.dma = command.dma, None
@@ -252,12 +272,20 @@ class Delivery:
         later = self._habits.counts_when_done and transfer is not None and transfer.out
         return later and not by_pio(command) and not command.queued
 
+    def _told(self, command: PortCommand) -> int:
+        """How many bytes count as moved: on QEMU all that a packet moves at a time, if it has a place to begin with."""
+        transfer = command.transfer
+        if transfer is None:
+            return command.moved
+        if self._gives_part(command):
+            return min(-(-command.moved // transfer.chunk) * transfer.chunk, transfer.length)
+        return command.moved + transfer.lost
+
     def _count(self, command: PortCommand) -> None:
         """PRDBC: how many bytes were moved (§5.4.1)."""
         at = command.header.address + PRDBC_OFFSET
         before = self._counted(at) if self._habits.adds_count else 0
-        moved = command.moved if command.transfer is None else command.moved + command.transfer.lost
-        self._write(at, (moved + before & 0xFFFF_FFFF).to_bytes(4, "little"))
+        self._write(at, (self._told(command) + before & 0xFFFF_FFFF).to_bytes(4, "little"))
         if command.interrupt:
             self._registers.status |= DPS
 

@@ -55,6 +55,8 @@ class Habits(msgspec.Struct, frozen=True):
     plain_pio_setup: bool = False
     """PIO Setup FISes have no direction, and no status of their own for after the block (SATA 3.2 §10.5.11)."""
 
+    whole_packets: bool = False
+    """The device is given all 16 bytes that there are for a packet (§4.2.3.2)."""
     loose_registers: bool = False
     """PxCMD, PxSCTL and the addresses hold what is written, FR is FRE, narrow writes are of whole registers (§3.3)."""
     deaf_override: bool = False
@@ -92,6 +94,7 @@ AS_QEMU = Habits(
     mute_diagnostics=True,
     no_dma_setup=True,
     plain_pio_setup=True,
+    whole_packets=True,
     loose_registers=True,
     deaf_override=True,
     issues_while_stopped=True,

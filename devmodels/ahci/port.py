@@ -63,6 +63,8 @@ class Port:
         """Slots whose commands the device has been given."""
         self.next_slot = 0
         """The slot that is looked at first."""
+        self.hangs = False
+        """Whether the device, QEMU's, is busy until it is reset."""
         self.again = False
         """Whether what has failed is to be done again, as something else has ended well (`Habits.repeats`)."""
         self.link = Link(self)
@@ -291,7 +293,9 @@ class Port:
             return bool(self.registers.tfd & BUSY)
         if self.device is None:
             return True
-        return bool(self.device.resets) or any(not each.accepted for each in self.device.in_flight)
+        return (
+            self.hangs or bool(self.device.resets) or any(not each.accepted for each in self.device.in_flight)
+        )
 
     def forget_issued(self, *, heard: bool = False) -> None:
         """Nothing is issued any more, by a reset; what nobody has `heard` of is to be told, where that is its habit."""
@@ -300,6 +304,7 @@ class Port:
         # What has not been fetched yet is as good as that.
         dropped = registers.sact & (had | (registers.ci if self.state is State.RUNNING else 0))
         self._take_back()
+        self.hangs = False
         if self.hba.habits.tells_dropped and not heard:
             self.delivery.untold |= dropped
 

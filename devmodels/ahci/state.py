@@ -93,7 +93,7 @@ def _save_command(command: PortCommand) -> SlotState:
         header.flags,
         header.prdtl,
         header.table,
-        command.packet,
+        None if command.packet is None else command.packet.ljust(ACMD_SIZE, b"\0"),
         command.accepted,
     )
 
@@ -135,7 +135,8 @@ def _restore_port(port: Port, state: PortState) -> None:
         device.restore(state.device)
         for each in state.commands:
             header = Header(each.address, each.flags, each.prdtl, each.table & 0xFFFF_FFFF, each.table >> 32)
-            command = PortCommand(port.delivery, each.taskfile.taskfile(), each.slot, header, each.packet)
+            packet = None if each.packet is None else port.delivery.fitting(each.packet)
+            command = PortCommand(port.delivery, each.taskfile.taskfile(), each.slot, header, packet)
             command.again, command.accepted = True, each.accepted
             device.issue(command)
     port.restored(resetting=state.resetting)

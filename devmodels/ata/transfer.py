@@ -44,6 +44,11 @@ class Transfer:
         """How many bytes can be moved: all, but of some transfers of QEMU's disk."""
         return self.length
 
+    @property
+    def chunk(self) -> int:
+        """How many bytes go by DMA at a time in QEMU's packet device."""
+        return self.length
+
     def move(self, device: Any, command: AtaCommand, vectors: Sequence[memoryview], length: int) -> None:
         """Move the next `length` bytes, from `command.moved` on, and call `device.moved(command, length)`.
 

@@ -72,19 +72,18 @@ def transfer(
         raise AtaError(Error.ABRT)
     size = disk.sector_size
     block = size * disk.multiple if multiple else size
-    if disk.violations.as_qemu and command.entry.protocol.pio:
+    pio, parallel = command.entry.protocol.pio, disk.transport is Transport.PARALLEL
+    if disk.violations.as_qemu and (pio or parallel):
         lba, count = named(disk, command, command.entry.addressing)
         there = max(disk.accessible - lba, 0) if lba >= 0 else 0
+        if count > there and not pio:
+            return RefusedTransfer(max(lba, 0) * size, count * size, out=out, block=block)
         if count > there:
             # QEMU's disk looks at each block when its turn has come.
             reach = there * size // block * block
             if not out and not reach:
                 raise beyond(disk, lba)
             return BrokenTransfer(lba * size, count * size, out=out, block=block, reach=reach)
-    elif disk.violations.as_qemu and disk.transport is Transport.PARALLEL:
-        lba, count = named(disk, command, command.entry.addressing)
-        if lba < 0 or lba + count > disk.accessible:
-            return RefusedTransfer(max(lba, 0) * size, count * size, out=out, block=block)
     else:
         lba, count = extent(disk, command, command.entry.addressing)
     flags = Flags.FUA if fua else Flags.NONE

@@ -35,8 +35,6 @@ BLOCK, WHOLE = disc.BLOCK, 2352
 SYNC = b"\0" + b"\xff" * 10 + b"\0"
 HEADER = 16
 MODE_1 = 1
-AT_ONCE = 64
-"""So many blocks go through the buffer at a time by DMA."""
 CYCLE_NS, SLOW_NS = 180, 300
 """Cycle times of DMA, and of PIO without flow control."""
 SLOTS = 32
@@ -280,7 +278,7 @@ class PacketFront(UnitFront, disc.MediaEvents):
         extent = None if command.packet is None else self.extent(command.packet)
         if extent is None or not task.sent:
             return
-        step = AT_ONCE if command.taskfile.features & DMA and not extent.whole else 1
+        step = packet.AT_ONCE if command.taskfile.features & DMA and not extent.whole else 1
         last = extent.first + (extent.number - 1) // step * step
         if command.transfer is not None and not command.transfer.block and step == 1:
             # By PIO no more than a first one comes so far where no byte of it may be moved.

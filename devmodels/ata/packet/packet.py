@@ -29,6 +29,8 @@ DMA, OVERLAP = 0x01, 0x02
 LARGEST_LIMIT = 0xFFFE
 
 REQUEST_SENSE, READ_12, READ_CD = 0x03, 0xA8, 0xBE
+AT_ONCE = 64
+"""So many blocks go by DMA at a time in QEMU's drive."""
 PIECE = 32
 """So many blocks are read at a time where they do not go straight to the host's memory."""
 
@@ -140,6 +142,11 @@ class MediumIn(Transfer):
     def sector(self) -> int:  # type: ignore[override]
         """Bytes in a block."""
         return self.blocks.most
+
+    @property
+    def chunk(self) -> int:
+        """Whole sectors one by one, others 64 at a time."""
+        return self.blocks.most * (AT_ONCE if self.blocks.made is None else 1)
 
     def __init__(self, length: int, blocks: Blocks, *, block: int) -> None:
         super().__init__(length, out=False, block=block)

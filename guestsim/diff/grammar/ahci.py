@@ -22,7 +22,7 @@ from guestsim.diff.grammar.ahci_registers import ANY_REGISTERS
 from guestsim.diff.grammar.ata import Table, Task, queued, task
 from guestsim.diff.grammar.ata_disk import DISK
 from guestsim.diff.grammar.ata_held import OFTEN, STOPPED_HELD, TAGS, event
-from guestsim.diff.grammar.packets import DMA, MEDIUM, aborted, apart, stuck
+from guestsim.diff.grammar.packets import CD_AS_QEMU, DMA, MEDIUM, aborted, apart, stuck
 from guestsim.diff.grammar.registers import Registers
 from guestsim.drivers.ahci_layouts import ENABLED, Ghc, Hba, PortReg
 
@@ -54,7 +54,8 @@ class AhciGrammar:
 def issue(random: Random, table: Table) -> Issue:
     """One command; PIO that QEMU does not end is left out: its main loop ends with it."""
     one = task(random, table)
-    if one.replies is not None and (stuck(one) or aborted(one, ours=True)):
+    refused = one.replies is not None and table is not CD_AS_QEMU and aborted(one, ours=True)
+    if refused or (one.replies is not None and stuck(one)):
         one = replace(one, features=DMA)
     return Issue((one,), random.choice((1, 1, 2, 3, 5)), event(one) if random.random() < OFTEN else "")
 

@@ -404,7 +404,8 @@ def anything(random: Random) -> Task:
     if code in (0x28, 0xA8, 0xBE):
         # Sometimes of more blocks than there is room for.
         cdb[2:5], cdb[6:8] = bytes(3), bytes(2)
-        cdb[8], cdb[9] = (0, random.randint(0, 6)) if code == 0xA8 else (random.randint(0, 5), cdb[9])
+        most = 3 if code == 0xBE else 5
+        cdb[8], cdb[9] = (0, random.randint(0, most)) if code == 0xA8 else (random.randint(0, most), cdb[9])
     return packet(f"anything:{code:02x}", bytes(cdb), Reply(MOST_OF_ANYTHING))
 
 

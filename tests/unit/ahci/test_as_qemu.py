@@ -401,3 +401,35 @@ def test_an_attention_that_was_told_leaves_packets_issued_until_it_is_asked_for(
             port.submit(command)
             target.assembly.machine.run_until_idle()
             assert (port.read(PortReg.CI), port.read(PortReg.TFD)) == (0, 0x50)
+
+
+def test_the_room_for_a_packet_goes_into_the_buffer_as_a_whole() -> None:
+    with _awake_drive() as target:
+        guest, _, port = boot(target)
+        inquiry = bytes((0x12, 0, 0, 0, 0x24)).ljust(12, b"\0")
+        mode_sense = bytes((0x5A, 0, 0x0E, 0, 0, 0, 0, 0, 0x18)).ljust(12, b"\0")
+        assert guest.run(port.do(ata.packet(inquiry, room=0x24))).data[12:17] == b"    Q"
+        assert guest.run(port.do(ata.packet(mode_sense, room=0x18))).data[12:17] == b"\0\0\0\0Q"
+
+
+@pytest.mark.parametrize(
+    ("cdb", "room", "moved", "status", "issued"),
+    [
+        ("28 00 00 00 00 01 00 00 05", 0x2000, 0x2800, 0x50, 0),
+        ("be 00 00 00 00 01 00 00 05 f8", 0x2000, 4 * 2352, 0xD8, 1),
+        ("be 00 00 00 00 01 00 00 05 f8", 0x2400, 4 * 2352, 0xD8, 1),
+        ("12 00 00 00 24", 0x10, 0x24, 0x50, 0),
+    ],
+)
+def test_of_a_packet_with_more_data_than_regions_what_has_a_place_is_given(
+    cdb: str, room: int, moved: int, status: int, issued: int
+) -> None:
+    """What goes at a time counts as a whole; where nothing of it has a place the packet never ends."""
+    with _awake_drive() as target:
+        _, _, port = boot(target)
+        packet = bytes.fromhex(cdb).ljust(12, b"\0")
+        port.submit(ata.packet(packet, room=0x3000, dma=True), pieces=[room])
+        target.assembly.machine.run_until_idle()
+        header = port.guest.memory.read(port.list, HEADER.size)
+        assert int.from_bytes(header[4:8], "little") == moved
+        assert (port.read(PortReg.TFD), bool(port.read(PortReg.CI))) == (status, bool(issued))

@@ -9,11 +9,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from devmodels.snapshot import SnapshotError, restore_snapshot
+from devmodels.snapshot import SnapshotError, restore_snapshot, save_snapshot
 from guestsim.drivers import ata
 from guestsim.drivers.ahci_layouts import Cmd, Ghc, Hba, PortIs, PortReg
 from guestsim.drivers.transport import Interrupts
+from guestsim.targets.inprocess import InProcessTarget
 from tests.unit.ahci.moving import HBA, World, machine
+from tests.unit.ahci.packet_stories import awake
+from tests.unit.ahci.stories import boot
 
 PASSWORD = bytes(2) + b"secret".ljust(32, b"\0") + bytes(478)
 
@@ -378,3 +381,21 @@ def test_no_state_at_all(world: World) -> None:
         restore_snapshot(world.assembly, with_state(data, b"\xc1"))
     assert HBA["id"] == "sata0"
     assert not PortIs(world.port.read(PortReg.IS)) & PortIs.TFES
+
+
+@pytest.mark.parametrize("profile", ["strict", "qemu"])
+def test_a_packet_that_is_under_way_moves_along(images: list[str], profile: str) -> None:
+    def make() -> InProcessTarget:
+        node = {"driver": "file", "filename": images[0], "node-name": "c0", "read-only": True}
+        drive = {"driver": "ide-cd", "bus": "sata0.0", "drive": "c0", "id": "cd0"}
+        return InProcessTarget(blockdevs=[node], devices=[HBA, drive], profile=profile)
+
+    with make() as target, make() as other:
+        guest, _, port = boot(target)
+        guest.run(awake(port))
+        target.stop()
+        port.submit(read_disc(2, dma=True))
+        target.assembly.machine.run_until_idle()
+        saved = save_snapshot(target.assembly)
+        restore_snapshot(other.assembly, saved)
+        assert state_of(save_snapshot(other.assembly)) == state_of(saved)
