@@ -55,6 +55,8 @@ class Habits(msgspec.Struct, frozen=True):
     plain_pio_setup: bool = False
     """PIO Setup FISes have no direction, and no status of their own for after the block (SATA 3.2 §10.5.11)."""
 
+    tells_again: bool = False
+    """Each cause of an interrupt has a message of its own, be there others that were not cleared or not (§10.6.2.1)."""
     whole_packets: bool = False
     """The device is given all 16 bytes that there are for a packet (§4.2.3.2)."""
     loose_registers: bool = False
@@ -94,6 +96,7 @@ AS_QEMU = Habits(
     mute_diagnostics=True,
     no_dma_setup=True,
     plain_pio_setup=True,
+    tells_again=True,
     whole_packets=True,
     loose_registers=True,
     deaf_override=True,

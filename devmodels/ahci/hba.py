@@ -95,7 +95,8 @@ class Hba:
             new = not status & bit
             if new:
                 registers.status = status | bit
-            if (not asked if self.separate else new) and registers.ghc_ie:
+            tells = self.habits.tells_again or (not asked if self.separate else new)
+            if tells and registers.ghc_ie:
                 self._on_interrupt(port.number, True)
 
     def status_written(self, cleared: int) -> None:

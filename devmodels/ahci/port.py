@@ -462,7 +462,8 @@ class Port:
     def tell(self, bits: int) -> None:
         """Set bits of PxIS."""
         self.registers.status |= bits
-        self.hba.port_changed(self)
+        if bits or not self.hba.habits.tells_again:
+            self.hba.port_changed(self)
 
     def fatal(self, bits: int) -> None:
         """An error after which nothing goes on until software has cleared PxCMD.ST (§6.2.2)."""

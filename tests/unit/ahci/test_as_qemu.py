@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from devmodels.ahci.pci import AhciPci
 from guestsim.drivers import ata, cdb
 from guestsim.drivers.ahci_layouts import (
     HEADER,
@@ -433,3 +434,24 @@ def test_of_a_packet_with_more_data_than_regions_what_has_a_place_is_given(
         header = port.guest.memory.read(port.list, HEADER.size)
         assert int.from_bytes(header[4:8], "little") == moved
         assert (port.read(PortReg.TFD), bool(port.read(PortReg.CI))) == (status, bool(issued))
+
+
+@pytest.mark.parametrize(("profile", "told"), [("qemu", 3), ("strict", 1)])
+def test_each_cause_of_an_interrupt_has_a_message_whatever_was_not_cleared(
+    monkeypatch: pytest.MonkeyPatch, profile: str, told: int
+) -> None:
+    messages: list[int | None] = []
+
+    def note(_: AhciPci, port: int | None, level: bool) -> None:
+        if level:
+            messages.append(port)
+
+    monkeypatch.setattr(AhciPci, "_interrupt", note)
+    with world(profile=profile) as w:
+        w.port.write(PortReg.IE, 0xFFFF_FFFF)
+        w.hba.write(Hba.GHC, Ghc.AE | Ghc.IE)
+        messages.clear()
+        for slot in range(3):
+            put(w, slot, ata.flush())
+            w.issue(slots=1 << slot)
+        assert messages == [0] * told
