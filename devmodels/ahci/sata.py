@@ -62,4 +62,6 @@ class AddressMap(RegisterFile, size=4, widths=(1, 2, 4), lenient=True):
 
     address_map = Register(0x00, 1, clause="Intel 316972 §15.1.29")
     sms = address_map.bits(7, 6, HWINIT, reset=1, doc="AHCI")
-    port_control = Register(0x02, 2, RW, clause="Intel 316972 §15.1.30", doc="kept, without effect")
+    port_control = Register(
+        0x02, 2, RW, clause="Intel 316972 §15.1.30", doc="all bits are held as written, without effect"
+    )

@@ -43,16 +43,23 @@ PORTS = ((0x1F0, 0x3F4), (0x170, 0x374))
 IRQS = (14, 15)
 CONTROL_OFFSET = 2
 BUS_MASTER_BAR, BUS_MASTER_SIZE = 4, 8
+AS_FIRMWARE = 0x8000
+"""IDETIM with its channel decoded."""
+_RESET = "begins as firmware leaves it; the chip's default is 0"
 
 
 class Timing(RegisterFile, size=8, widths=(1, 2, 4), lenient=True):
     """Configuration space 40h to 47h: how fast channels are, which is nothing here, and whether they are decoded.
 
-    The chips come up with channels that are not decoded; firmware, of which there is none here, changes that.
+    The chips come up with 0000h, channels that are not decoded; firmware, of which there is none here, changes that.
     """
 
-    idetim0 = Register(0x00, 2, RW, reset=0x8000, clause="Intel 290550 §2.3.9", doc="IDETIM, primary")
-    idetim1 = Register(0x02, 2, RW, reset=0x8000, clause="Intel 290550 §2.3.9", doc="IDETIM, secondary")
+    idetim0 = Register(
+        0x00, 2, RW, reset=AS_FIRMWARE, clause="Intel 290550 §2.3.9", doc=f"IDETIM, primary: {_RESET}"
+    )
+    idetim1 = Register(
+        0x02, 2, RW, reset=AS_FIRMWARE, clause="Intel 290550 §2.3.9", doc=f"IDETIM, secondary: {_RESET}"
+    )
     sidetim = Register(0x04, 1, RW, clause="Intel 290550 §2.3.10", doc="timing of device 1")
 
     def __init__(self, changed: Callable[[], None]) -> None:

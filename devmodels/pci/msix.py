@@ -30,12 +30,12 @@ ENTRY_SIZE = 16
 class MsixEntry(RegisterFile, size=ENTRY_SIZE, widths=(4, 8)):
     """One entry of the table, PCI 3.0 §6.8.2.6 to §6.8.2.9."""
 
-    message_address = Register(0x0, 4, clause="PCI 3.0 §6.8.2.7")
+    message_address = Register(0x0, 4, clause="PCI 3.0 §6.8.2.6")
     address_bits = message_address.bits(31, 2, RW, doc="where it is written, a multiple of 4")
     message_upper_address = Register(
-        0x4, 4, RW, clause="PCI 3.0 §6.8.2.8", doc="where it is written, upper half"
+        0x4, 4, RW, clause="PCI 3.0 §6.8.2.7", doc="where it is written, upper half"
     )
-    message_data = Register(0x8, 4, RW, clause="PCI 3.0 §6.8.2.6", doc="what is written")
+    message_data = Register(0x8, 4, RW, clause="PCI 3.0 §6.8.2.8", doc="what is written")
     vector_control = Register(0xC, 4, clause="PCI 3.0 §6.8.2.9")
     mask = vector_control.bit(0, RW, reset=1, doc="held back while it is 1")
 

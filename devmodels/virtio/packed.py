@@ -60,7 +60,7 @@ class PackedRing:
     """Whether tables are followed that were not negotiated, NEXT of a descriptor that has one says nothing, nor does
     INDIRECT of the others (VIRTIO 1.4 §2.8.19), and the buffer id is that of the first (§2.8.6)."""
     WRITTEN = _WRITE
-    """What a used descriptor says where something was written (VIRTIO 1.4 §2.8.4)."""
+    """What a used descriptor says where something was written (VIRTIO 1.4 §2.8.3)."""
 
     __slots__ = (
         "_avail",

@@ -8,7 +8,7 @@ from devmodels.virtio.ring_as_qemu import RingAsQemu
 
 
 class PackedRingAsQemu(RingAsQemu, PackedRing):
-    """Used descriptors never say that something was written (§2.8.4).
+    """Used descriptors never say that something was written (§2.8.3).
 
     Of the used buffers with which the ring begins anew the driver is told whichever descriptor it wishes to hear of
     (§2.8.10).  A `steady` one never says which buffers the device wants to hear of.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from devmodels.registers import RO, RW, IllegalAccess, Register, RegisterFile
+from devmodels.registers import RC, RO, RW, IllegalAccess, Register, RegisterFile
 from devmodels.virtio.constants import Status
 from devmodels.virtio.legacy import PAGE, Legacy
 from devmodels.virtio.pci_modern import NO_VECTOR, QEMU_QUEUES
@@ -36,9 +36,15 @@ class LegacyHeader(RegisterFile, size=MSIX_HEADER_SIZE, closed=True):
     queue_select = Register(0x0E, 2, RW, clause=_LAYOUT, doc="which queue")
     queue_notify = Register(0x10, 2, RW, clause=_LAYOUT, doc="a queue's index")
     device_status = Register(0x12, 1, RW, clause=_LAYOUT, doc="0 resets")
-    isr_status = Register(0x13, 1, RO, clause=_LAYOUT, doc="reading clears it")
-    config_msix_vector = Register(0x14, 2, RW, clause=_LAYOUT, doc="there while MSI-X is enabled")
-    queue_msix_vector = Register(0x16, 2, RW, clause=_LAYOUT, doc="there while MSI-X is enabled")
+    isr_status = Register(0x13, 1, clause=_LAYOUT, doc="reading takes the interrupt back")
+    isr_queue = isr_status.bit(0, RC, doc="of a queue")
+    isr_config = isr_status.bit(1, RC, doc="of the configuration")
+    config_msix_vector = Register(
+        0x14, 2, RW, reset=NO_VECTOR, clause=_LAYOUT, doc="FFFFh: none; there while MSI-X is enabled"
+    )
+    queue_msix_vector = Register(
+        0x16, 2, RW, reset=NO_VECTOR, clause=_LAYOUT, doc="FFFFh: none; there while MSI-X is enabled"
+    )
 
     def __init__(self, transport: VirtioPci) -> None:
         super().__init__()

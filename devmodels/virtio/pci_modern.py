@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from devmodels.conformance import written
 from devmodels.pci.vendor import VendorCapability
-from devmodels.registers import HWINIT, RO, RW, Bank, IllegalAccess, Register, RegisterFile
+from devmodels.registers import HWINIT, RC, RO, RW, Bank, IllegalAccess, Register, RegisterFile
 from devmodels.virtio.constants import NOTIF_CONFIG_DATA, NOTIFICATION_DATA, RING_RESET, feature_word
 from devmodels.virtio.device import VirtioDevice
 from devmodels.virtio.queue import VirtQueue
@@ -283,19 +283,20 @@ class CommonConfig(RegisterFile, size=0x40, closed=True):
         return self._device.config_generation
 
 
-class IsrStatus:
+class IsrStatus(RegisterFile, size=AREA_SIZE, widths=(1, 2, 4, 8), lenient=True):
     """ISR status, VIRTIO 1.4 §4.1.4.5: reading clears it and lets the interrupt go."""
 
+    isr_status = Register(0, 1, clause="VIRTIO 1.4 §4.1.4.5", doc="reading takes the interrupt back")
+    isr_queue = isr_status.bit(0, RC, doc="of a queue")
+    isr_config = isr_status.bit(1, RC, doc="of the configuration")
+
     def __init__(self, transport: VirtioPci) -> None:
+        super().__init__()
         self._transport = transport
 
-    def read(self, offset: int, size: int) -> int:
-        """Read the status byte and what lies behind it (0)."""
-        del size
-        return 0 if offset else self._transport.take_isr()
-
-    def write(self, offset: int, size: int, value: int) -> None:
-        """Writes are ignored."""
+    @isr_status.on_read
+    def _read(self, _held: int) -> int:
+        return self._transport.take_isr()
 
 
 class DeviceConfig:

@@ -407,7 +407,7 @@ KNOWN: tuple[Known, ...] = (
     Known(
         "VERIFY",
         "VERIFY does not look at the address.",
-        "SBC-3 §5.30",
+        "SBC-4 VERIFY",
         "ours",
         _SCSI,
         _buffers(_check("05"), _GOOD),
@@ -435,7 +435,7 @@ KNOWN: tuple[Known, ...] = (
     Known(
         "SYNCHRONIZE CACHE (16)",
         "There is no such command, which is optional.",
-        "SBC-3 §5.20",
+        "SBC-4 SYNCHRONIZE CACHE (16)",
         "both",
         _SCSI,
         _buffers(_GOOD, _check("05")),

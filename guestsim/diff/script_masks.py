@@ -98,7 +98,7 @@ REASONS = {
     "features offered": "A device offers what it has (VIRTIO 1.4 §2.2); the guest is told of what both have.",
     "not looked at": "Buffers that the device may write, and the guest of this script does not look at.",
     "avail_event": "When a device asks to be notified of more buffers is its own matter (VIRTIO 1.4 §2.7.10).",
-    "WRITE of used descriptors": "QEMU does not say in a packed ring that it has written (VIRTIO 1.4 §2.8.4; "
+    "WRITE of used descriptors": "QEMU does not say in a packed ring that it has written (VIRTIO 1.4 §2.8.3; "
     "right: ours).",
     "residual": "QEMU does not say how much a command has left undone, and says less than nothing of one that was done "
     "again (VIRTIO 1.4 §5.6.6.1; right: ours).",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from guestsim.drivers.ring import Queue
 
 _WRITE = 1 << 1
-"""The flag of a descriptor (VIRTIO 1.4 §2.8.4)."""
+"""The flag of a descriptor (VIRTIO 1.4 §2.8.3)."""
 _RESIDUAL = frozenset(range(4, 8))
 _DETAIL = frozenset({12, *range(15, 19), *range(27, 30)})
 _STATUS, _KEY = 10, 14

@@ -94,7 +94,7 @@ PACKED = (
     *strict(
         of_memory(
             virtio_packed.MARK,
-            "A used descriptor of QEMU's never says by WRITE that it was written (VIRTIO 1.4 §2.8.4; right: ours).",
+            "A used descriptor of QEMU's never says by WRITE that it was written (VIRTIO 1.4 §2.8.3; right: ours).",
         ),
     ),
     *strict(

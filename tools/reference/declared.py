@@ -22,7 +22,13 @@ from devmodels.registers import Port, Register, RegisterFile
 from devmodels.virtio.mmio_legacy import LegacyMmio
 from devmodels.virtio.mmio_modern import ModernMmio
 from devmodels.virtio.pci_legacy import LegacyHeader
-from devmodels.virtio.pci_modern import AccessCapability, CommonConfig, NotifyCapability, VirtioCapability
+from devmodels.virtio.pci_modern import (
+    AccessCapability,
+    CommonConfig,
+    IsrStatus,
+    NotifyCapability,
+    VirtioCapability,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -80,6 +86,7 @@ GROUPS = (
         "VIRTIO",
         (
             File("common", "Common configuration (PCI)", "BAR 4, 0000h", CommonConfig),
+            File("isr", "ISR status (PCI)", "BAR 4, 1000h", IsrStatus),
             File("legacy", "Legacy interface (PCI)", "BAR 0, in I/O space", LegacyHeader),
             File("mmio", "MMIO, version 2", "at the device's address", ModernMmio),
             File("mmio-legacy", "MMIO, version 1", "at the device's address", LegacyMmio),

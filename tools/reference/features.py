@@ -59,6 +59,8 @@ SCSI = Kind(
 SLOTS = 24
 """Devices in one machine."""
 READ_ONLY = "a read-only drive"
+LEGACY_ALONE = "disable-modern=on"
+"""There is no other interface then: what it has not is not offered."""
 
 WORDS: dict[str, tuple[str, str]] = {
     "VIRTIO_F_NOTIFY_ON_EMPTY": ("§6.3", "a queue of which nothing is left is always told of"),
@@ -69,7 +71,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "VIRTIO_F_VERSION_1": ("§6.1", "the device follows version 1 of the specification, or later"),
     "VIRTIO_F_ACCESS_PLATFORM": ("§6.1", "memory is reached through the platform's translation"),
     "VIRTIO_F_RING_PACKED": ("§2.8", "rings are packed"),
-    "VIRTIO_F_IN_ORDER": ("§2.7.9, §2.8.7", "buffers are given back in the order in which they came"),
+    "VIRTIO_F_IN_ORDER": ("§2.7.9, §2.8.8", "buffers are given back in the order in which they came"),
     "VIRTIO_F_NOTIFICATION_DATA": ("§2.9", "a notification says how far the driver has come"),
     "VIRTIO_F_NOTIF_CONFIG_DATA": (
         "§4.1.5.2",
@@ -182,22 +184,23 @@ def offers(kind: Kind) -> dict[int, Offer]:
 def _offer(bit: int, usual: int, legacy: int, on: str | None, off: str | None) -> Offer:
     if usual >> bit & 1:
         return Offer("rw", "by default", off) if off else Offer("rw", "always")
-    if on is not None:
-        return Offer("rw1c", "with an option", on)
     if legacy >> bit & 1:
         return Offer("wo", "legacy interface")
+    if on is not None:
+        return Offer("rw1c", "with an option", on)
     return Offer("reserved", "no")
 
 
 def _settings(kind: Kind) -> Iterator[str]:
-    """Each switch the other way, and what is to be tried besides."""
+    """Each switch the other way, and what is to be tried besides; what changes most comes last."""
     yield from kind.values
-    tried = {setting.partition("=")[0] for setting in kind.values}
+    tried = {setting.partition("=")[0] for setting in (*kind.values, LEGACY_ALONE)}
     for each in msgspec.structs.fields(kind.options):
         if each.type is bool and each.encode_name not in tried and not each.required:
             yield f"{each.encode_name}={'off' if each.default else 'on'}"
     if kind.drive:
         yield READ_ONLY
+    yield LEGACY_ALONE
 
 
 def _offered(kind: Kind, settings: Sequence[str]) -> list[tuple[int, int]]:
@@ -209,7 +212,11 @@ def _offered(kind: Kind, settings: Sequence[str]) -> list[tuple[int, int]]:
         nodes = [_node(setting, number) for number, setting in enumerate(some)]
         with assemble(blockdevs=nodes, devices=given, ram=1 << 20) as assembly:
             devices = [assembly.virtio_device(f"v{number}") for number in range(len(some))]
-            found += [(device.device_features, Legacy(device, "").offered) for device in devices]
+            legacy = [Legacy(device, "").offered for device in devices]
+            found += [
+                (others if setting == LEGACY_ALONE else device.device_features, others)
+                for setting, device, others in zip(some, devices, legacy, strict=True)
+            ]
     return found
 
 
