@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -47,8 +47,12 @@ _BARE = re.compile(r"(?:export +)?(?P<name>[A-Za-z_]\w*)=(?P<value>['\"]?-.*)")
 _HEREDOC = re.compile(r"<<-? *['\"]?(?P<end>\w+)")
 _MAILED = re.compile(r"^Content-Transfer-Encoding: quoted-printable\s*$", re.IGNORECASE | re.MULTILINE)
 _ENCODED = re.compile(r"=([0-9A-F]{2})")
-_PROMPT = re.compile(r"(?:> ?)*(?:\$ )?")
-"""Of a shell, or what a mail has before what it quotes."""
+_QUOTE = re.compile(r"(?:> ?)*")
+"""What a mail has before what it quotes; a shell's second prompt is the same."""
+_PROMPT = re.compile(r"(?:>\s*)*(?:\$ )?\s*")
+"""Of a shell, or what a mail has before what it quotes, and how far that is indented."""
+_SPAN = re.compile(r"`+([^`]+)`+")
+"""A piece of code in a sentence."""
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 _SHELL = ("<", ">", "|", ";", "&")
 _OF_THE_SHELL = re.compile(r"^[0-9]?[<>|;&]")
@@ -112,6 +116,8 @@ class _Text:
     end: str | None = None
     """The line that ends the newest of the heredocs; None where it has ended."""
     commands: list[tuple[int, list[str]]] = field(default_factory=list)
+    mentioned: list[tuple[int, list[str]]] = field(default_factory=list)
+    """Commands in backticks, within a sentence."""
     variables: dict[str, tuple[int, str]] = field(default_factory=dict)
     others: list[tuple[int, str]] = field(default_factory=list)
     tests: list[_Block] = field(default_factory=list)
@@ -139,13 +145,18 @@ class _Text:
     def _shell(self, number: int, full: str) -> None:
         """A line that is no request: what is assigned at its beginning, and what is called behind that."""
         line = self._assign(number, full)
-        if command := _command(line, self.variables):
+        if command := self._in_backticks(line):
+            self.mentioned.append((number, command))
+        elif command := _command(line, self.variables):
             self.commands.append((number, command))
             self._open(line, (number, command))
         elif "<<" in line and line.startswith("cat"):
             self._open(line, None)
         elif line == full and not line.startswith(_ASIDE):
             self.others.append((number, line))
+
+    def _in_backticks(self, line: str) -> list[str]:
+        return next(filter(None, (_command(each, self.variables) for each in _SPAN.findall(line))), [])
 
     def _assign(self, number: int, line: str) -> str:
         """The line without the variables that it gives values at its beginning: those are known from now on."""
@@ -185,7 +196,7 @@ class _Text:
             if name in self.variables:
                 number, text = self.variables[name]
                 return number, _before_the_shell(_words(text))
-        return None
+        return next(iter(self.mentioned), None)
 
 
 def is_report(path: Path) -> bool:
@@ -200,13 +211,11 @@ def is_report(path: Path) -> bool:
 
 def read_reproducer(text: str) -> Reproducer:
     """What is in a bug report's text; OptionError where there is no request."""
-    if _MAILED.search(text):
-        # RFC 2045 §6.7; a line that it breaks goes on as one of a shell's does, and keeps its number.
-        text = _ENCODED.sub(lambda code: chr(int(code[1], 16)), text.replace("=\n", "\\\n"))
+    lines = _decoded(text) if _MAILED.search(text) else [*enumerate(text.splitlines(), 1)]
     found = _Text()
-    for number, line in _joined(text):
+    for number, line in _joined(lines):
         found.take(number, line)
-    machines, unclear = ctest.machines(text)
+    machines, unclear = ctest.machines(_text(lines))
     found.tests = [_Block(each.requests, each.command) for each in machines]
     block = found.chosen()
     in_c = any(block is each for each in found.tests)
@@ -218,23 +227,49 @@ def read_reproducer(text: str) -> Reproducer:
     return result
 
 
-def _joined(text: str) -> Iterator[tuple[int, str]]:
-    """The lines with their numbers, those that go on in the next one as one."""
-    numbered = iter(enumerate(text.splitlines(), 1))
+def _decoded(text: str) -> list[tuple[int, str]]:
+    """The lines that a mail of the encoding quoted-printable was written in, each with the number at which it begins.
+
+    One that ends with `=` has been broken there (RFC 2045 §6.7).
+    """
+    lines: list[tuple[int, str]] = []
+    goes_on = False
+    for number, line in enumerate(text.splitlines(), 1):
+        piece = line.rstrip()
+        if goes_on:
+            lines[-1] = lines[-1][0], lines[-1][1] + piece.removesuffix("=")
+        else:
+            lines.append((number, piece.removesuffix("=")))
+        goes_on = piece.endswith("=")
+    return [(number, _ENCODED.sub(lambda code: chr(int(code[1], 16)), line)) for number, line in lines]
+
+
+def _text(lines: list[tuple[int, str]]) -> str:
+    """The lines as one text, in which each has its number."""
+    out, last = [], 0
+    for number, line in lines:
+        out.append("\n" * (number - last) + line)
+        last = number
+    return "".join(out)[1:]
+
+
+def _joined(lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str]]:
+    """The lines with their numbers, those that go on in the next one as one, without prompts and quoting."""
+    numbered = iter(lines)
     for number, full in numbered:
-        line = _without_prompt(full.strip())
+        line = _without(_PROMPT, full.strip())
         while line.endswith("\\"):
             following = next(numbered, (0, ""))[1].rstrip()
             if following.lstrip().startswith(">"):
-                following = _without_prompt(following.lstrip())
+                following = _without(_QUOTE, following.lstrip())
             # Where mails have lost the space that began the line, an option does not go on with the word before.
             space = " " if following[:1].isspace() or following.startswith("-") else ""
             line = line[:-1] + space + following.strip()
         yield number, line
 
 
-def _without_prompt(line: str) -> str:
-    found = _PROMPT.match(line)
+def _without(what: re.Pattern[str], line: str) -> str:
+    found = what.match(line)
     return line if found is None else line[found.end() :]
 
 

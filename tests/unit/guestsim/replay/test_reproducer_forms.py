@@ -73,6 +73,56 @@ def test_a_mail_that_quotes_a_command_of_several_lines(tmp_path: Path, quote: st
     assert result.reached == {"ich9-ahci at 1f.2": 3}
 
 
+@pytest.mark.parametrize("indent", [(2, 2), (0, 2), (2, 0), (4, 1)])
+def test_a_mail_that_quotes_indented_lines(tmp_path: Path, indent: tuple[int, int]) -> None:
+    """All of them, or some."""
+    lines = "".join(
+        f"> {' ' * indent[at % 2]}{line}" for at, line in enumerate(LINES.splitlines(keepends=True))
+    )
+    result = done(tmp_path, lines.replace("cat <<", "$ cat <<") + "prose\n")
+    assert (result.machine, result.requests, result.reached) == ("q35", 5, {"ich9-ahci at 1f.2": 3})
+    assert result.others == [(11, "prose")]
+
+
+@pytest.mark.parametrize("joint", ["auto=\n-read-only", "auto-read=\n-only", "auto-read-only=\n"])
+def test_a_mail_that_breaks_a_line_before_a_hyphen(joint: str) -> None:
+    """RFC 2045 §6.7: where it was broken, nothing goes there; the lines behind keep their numbers."""
+    text = f"""Content-Transfer-Encoding: quoted-printable
+
+qemu-system-x86_64 -blockdev driver=3Dfile,{joint}=3Doff \\
+-qtest stdio
+outl 0xcf8 0x80=
+00fa24
+    qtest_inl(s, =
+0xcfc);
+inl 0xcfc
+"""
+    found = read_reproducer(text)
+    assert found.arguments == ["-blockdev", "driver=file,auto-read-only=off", "-qtest", "stdio"]
+    assert found.requests == [(6, "outl 0xcf8 0x8000fa24"), (10, "inl 0xcfc")]
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "1. Start: `qemu-system-x86_64 -M q35 -qtest stdio`",
+        "Don't wait: ``./qemu-system-x86_64 -M q35 -qtest stdio``, then",
+        "`which ls` `qemu-system-x86_64 -M q35 -qtest stdio`; and",
+    ],
+)
+def test_a_command_in_backticks_within_a_sentence(sentence: str) -> None:
+    found = read_reproducer(f"{sentence}\n2. Send these:\noutl 0xcf8 0x8000fa24\n")
+    assert (found.command_line, found.arguments) == (1, ["-M", "q35", "-qtest", "stdio"])
+    assert found.others == [(2, "2. Send these:")]
+
+
+def test_a_command_that_a_sentence_mentions_is_not_before_one_of_its_own() -> None:
+    found = read_reproducer(
+        "With `qemu-system-x86_64 -M pc` all is well.\nqemu-system-x86_64 -M q35\noutl 0xcf8 1\n"
+    )
+    assert (found.command_line, found.arguments) == (2, ["-M", "q35"])
+
+
 def test_a_mail_as_it_was_sent(tmp_path: Path) -> None:
     """RFC 2045 §6.7: equals signs have their code, and long lines are broken."""
     body = LINES.replace("=", "=3D").replace("-nodefaults ", "-nodefau=\nlts ")
