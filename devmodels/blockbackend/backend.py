@@ -30,7 +30,7 @@ from devmodels.blockbackend.request import WITH_FUA, Op, Read, ReadNow, Request,
 from devmodels.blockbackend.serving import Serving
 from devmodels.blockbackend.throttling import Throttled
 from devmodels.blockbackend.waiting import BUSY, STOPPED
-from devmodels.iocontext import IoContext, Lock
+from devmodels.iocontext import IoContext
 from devmodels.runstate import RunState
 from devmodels.trace import EventKind, Tracer
 
@@ -197,7 +197,7 @@ class BlockBackend:
 
     def flush_in_turn(self) -> None:
         """Begin a flush, of a write-through request too, when those before it are over, as QEMU does."""
-        self._serving.flushes = Lock(self.context)
+        self._serving.flushes = modes.Turns(self.context)
         self._configure()
 
     def set_throttle_group(self, group: ThrottleGroup | None) -> None:
@@ -406,10 +406,10 @@ class BlockBackend:
             self._serving.io_status = "ok"
         self.waiting.set_aside(STOPPED, not running)
 
-    def cancel_held(self, wanted: Callable[[Request], bool] | None = None) -> None:
-        """Complete what waits, for limits of a group too, or what of it is `wanted`, with ECANCELED (a reset)."""
+    def cancel_held(self, wanted: Callable[[Request], bool] | None = None, *, begun: bool = True) -> None:
+        """Complete what waits, for limits or (`begun`) in a node, or what of it is `wanted`, with ECANCELED."""
         mine = self.in_flight if wanted is None else set(filter(wanted, self.in_flight))
-        for node in below([self.node]):
+        for node in below([self.node]) if begun else ():
             node.cancel(mine.__contains__)
         if self.throttled_by is not None:
             self.throttled_by.cancel(mine.__contains__)

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 from devmodels.blockbackend.edge import Handler
 from devmodels.blockbackend.request import HAS_FUA, WITH_FUA, Op, Request
+from devmodels.iocontext import Lock
 
 if TYPE_CHECKING:
     from devmodels.blockbackend.throttling import Member
-    from devmodels.iocontext import Lock
+    from devmodels.iocontext import IoContext
 
 _WRITES = (Op.WRITE, Op.DISCARD, Op.WRITE_ZEROES, Op.SECURE_ERASE, Op.PASSTHROUGH)
 
@@ -20,12 +21,27 @@ _LIMITED = (Op.READ, Op.WRITE, Op.WRITE_ZEROES, Op.SECURE_ERASE)
 """What a backend's own throttle group concerns: discards and flushes never wait there, as in QEMU."""
 
 
+class Turns(Lock):
+    """Turns of flushes, of a backend on `context`."""
+
+    __slots__ = ("context",)
+
+    def __init__(self, context: IoContext) -> None:
+        super().__init__(context)
+        self.context = context
+
+    def move(self, context: IoContext) -> None:  # type: ignore[override]
+        """It belongs to another context now; nobody has it or waits for it."""
+        super().move(context)
+        self.context = context
+
+
 def handlers(
     served: Iterable[Handler],
     member: Member | None,
     read_only: bool,
     write_cache: bool,
-    flushes: Lock | None = None,
+    flushes: Turns | None = None,
 ) -> list[Handler]:
     """A handler for each `Op`: those of the edge, `served`, behind what the modes ask for."""
     out = list(served)
@@ -60,15 +76,20 @@ async def _through(handler: Handler, request: Request) -> None:
     await handler(stable)
 
 
-async def _in_turn(flushes: Lock, handler: Handler, request: Request) -> None:
+async def _in_turn(flushes: Turns, handler: Handler, request: Request) -> None:
     """One flush at a time."""
     async with flushes:
         await handler(request)
 
 
-async def _stable_in_turn(flushes: Lock, handler: Handler, request: Request) -> None:
-    """A write that is to be stable when it is over: it is done, and then it waits for its turn to be flushed."""
+async def _stable_in_turn(flushes: Turns, handler: Handler, request: Request) -> None:
+    """A write that is to be stable when it is over: it is done, and then it waits for its turn to be flushed.
+
+    Where it had to wait, what that was for is told of first.
+    """
     await handler(request)
     if HAS_FUA[request.flags]:
+        waits = flushes.locked
         async with flushes:
-            pass
+            if waits:
+                await flushes.context.sleep(0)

@@ -16,12 +16,13 @@ from devmodels.blockbackend.request import BeginWrite, Flags, Op, Request
 from devmodels.blockbackend.runs import Runs
 from devmodels.blockbackend.vectors import clear
 from devmodels.blockbackend.waiting import STOPPED, Waiting
-from devmodels.iocontext import ClockKind, Coro, Event, IoContext, Lock, Task
+from devmodels.iocontext import ClockKind, Coro, Event, IoContext, Task
 from devmodels.runstate import RunState
 from devmodels.trace import EventKind, Tracer
 
 if TYPE_CHECKING:
     from devmodels.blockbackend.backend import BlockBackend
+    from devmodels.blockbackend.modes import Turns
     from devmodels.blockbackend.requesttrace import RequestTrace
 
 logger = logs.logger(__name__)
@@ -74,7 +75,7 @@ class Serving:
         self.now = time.monotonic_ns if node.context.kind is ClockKind.WALL else node.context.now_ns
         self.handlers: list[Handler] = []
         self.begin_write: BeginWrite | None = None
-        self.flushes: Lock | None = None
+        self.flushes: Turns | None = None
         """Where flushes wait for each other, if they do."""
         self.waiting = Waiting(self, stopped=not run_state.running)
         self.runs = Runs(self)

@@ -89,11 +89,12 @@ class BackedUnit(LogicalUnit):
         return sense_of_errno(request.error, write=is_write(request.op))
 
     def cancel_requests(self, wanted: Callable[[Task], bool]) -> None:
-        """Requests that have not started are dropped."""
+        """Requests that have not started are dropped; of QEMU's units those that a node holds go on."""
         self.backend.cancel_held(
             lambda request: (
                 isinstance(request, TaskRequest | TaskUpdate | TaskPassthrough) and wanted(request.task)
-            )
+            ),
+            begun=self.front is None,
         )
 
     def batch(self) -> AbstractContextManager[None]:

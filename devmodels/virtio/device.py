@@ -247,10 +247,9 @@ class VirtioDevice(DeviceType):
         for queue in self.queues:
             if queue.enabled and queue.ring is None and not queue.start():
                 return
-        if self.as_qemu and not self.ioeventfd:
-            return
+        looks = self.ioeventfd or not self.as_qemu
         for queue in self.queues[: self.usable_queues()]:
-            if queue.ring is not None:
+            if queue.ring is not None and looks:
                 # A driver may have filled the ring before DRIVER_OK and need not notify again.
                 self.soon(queue.context, partial(self.process, queue))
 
@@ -303,10 +302,7 @@ class VirtioDevice(DeviceType):
 
     @holding
     def resume(self) -> None:
-        """The device may master the bus again: show what was put off, and look for what came meanwhile.
-
-        QEMU's waits for a notification.
-        """
+        """The device may master the bus again: show what was put off, look for what came meanwhile; QEMU's does not."""
         self.paused = False
         if self.as_qemu:
             return
@@ -373,6 +369,8 @@ class VirtioDevice(DeviceType):
         self.cancel(queue)
         self._show_put_off()
         self.settle(queue)
+        if self.as_qemu and queue.resetting and not self.packed:
+            queue.on_idle = partial(self.notify_used, queue.index)  # Nothing says no to that.
 
     @holding
     def settle(self, queue: VirtQueue) -> None:
@@ -475,10 +473,11 @@ class VirtioDevice(DeviceType):
             return
         self.note(EventKind.RESET, -1)
         self.resetting = True
-        if self.suspending:
+        if self.suspending or self.as_qemu:
             self.suspending = False
             for queue in self.queues:
-                queue.on_idle = None
+                # What is under way of QEMU's is given back first.
+                queue.on_idle = partial(self.settle, queue) if self.as_qemu and queue.in_flight else None
         for queue in self.queues:
             self.cancel(queue)
         self._show_put_off()
@@ -488,6 +487,8 @@ class VirtioDevice(DeviceType):
         # A request that is cancelled ends the reset as one that comes back does: once.
         if not self.resetting or any(queue.in_flight for queue in self.queues):
             return
+        for queue in self.queues if self.as_qemu else ():
+            queue.show()
         self.driver_features = 0
         for queue in self.queues:
             queue.clear()

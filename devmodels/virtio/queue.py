@@ -30,6 +30,7 @@ class VirtQueue:
         "desc",
         "device",
         "driver",
+        "drops",
         "enabled",
         "flush_due",
         "in_flight",
@@ -67,6 +68,8 @@ class VirtQueue:
         """What make the ring; a transport may have such that keep account of what is in flight."""
         self.open = False
         """Whether used buffers may be shown: the ring runs, nothing is being reset, the device masters the bus."""
+        self.drops = False
+        """Whether what comes back is not shown to the driver, now or later."""
         self._resetting = False
         self.polled = False
         self.on_demand = False
@@ -165,10 +168,14 @@ class VirtQueue:
         self.settle_open()
 
     def settle_open(self) -> None:
-        """Set `open`, of which something has changed."""
+        """Set `open` and `drops`, of which something has changed.
+
+        QEMU's device gives back what it has done before a reset, and nothing without bus mastering.
+        """
         owner = self.owner
+        self.drops = self._resetting or owner.stopped or (owner.paused if owner.as_qemu else owner.resetting)
         self.open = self.ring is not None and not (
-            self._resetting or owner.resetting or owner.stopped or owner.paused or owner.suspending
+            self.drops or owner.resetting or owner.paused or owner.suspending
         )
 
     def finish(self, used: Sequence[tuple[Chain, int]]) -> None:
@@ -178,7 +185,7 @@ class VirtQueue:
         for chain, _ in used:
             del in_flight[chain.head]
         ring = self.ring
-        if ring is None or (not self.open and self._drops()):
+        if ring is None or self.drops:
             self.settle()
         else:
             if owner.trace is not None:
@@ -194,11 +201,12 @@ class VirtQueue:
         if self.on_idle is not None and not in_flight:
             self.settle_idle()
 
-    def _drops(self) -> bool:
-        """Whether what comes back now is never shown."""
-        owner = self.owner
-        lost = owner.paused and owner.as_qemu
-        return self._resetting or owner.resetting or owner.stopped or lost
+    def drop(self, chain: Chain) -> None:
+        """What came with this buffer was given up by a reset, which may wait for that."""
+        del self.in_flight[chain.head]
+        self.settle()
+        if self.on_idle is not None and not self.in_flight:
+            self.settle_idle()
 
     def note_taken(self, chains: Sequence[Chain]) -> None:
         """Give the buffers that were taken to the trace."""
@@ -258,8 +266,7 @@ class VirtQueue:
     def show(self) -> None:
         """Publish what has been given back, and notify where the driver asked for it."""
         ring = self.ring
-        owner = self.owner
-        if ring is None or self._resetting or owner.resetting or owner.stopped:
+        if ring is None or self.drops:
             return
         try:
             if ring.publish():

@@ -12,6 +12,7 @@ How a request ends:
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -219,8 +220,8 @@ class VirtioBlk(VirtioDevice):
             self.config_changed()
 
     def cancel(self, queue: VirtQueue) -> None:
-        """Requests that have not started are dropped."""
-        self.backend.cancel_held(lambda request: queue_of(request) is queue)
+        """Requests that have not started are dropped; QEMU's device lets those go on that a node holds."""
+        self.backend.cancel_held(lambda request: queue_of(request) is queue, begun=not self.as_qemu)
 
     def _resized(self, _size: int) -> None:
         """The backend has another size: a new capacity, of which the driver is told (VIRTIO 1.4 §5.2.6.2)."""
@@ -384,10 +385,17 @@ class VirtioBlk(VirtioDevice):
         if TYPE_CHECKING:
             assert isinstance(request, BlkRequest)
         dma = request.dma
-        status = S_IOERR if request.error else S_OK
+        status = S_OK
+        if request.error:
+            if request.error == errno.ECANCELED and self.as_qemu:
+                if dma is not None:
+                    dma.unmap(0)
+                request.queue.drop(request.chain)
+                return
+            status = S_IOERR
         if dma is None:
             self.finish(request, status)
-        elif request.op is _READ and not (self.resetting or request.queue.resetting):
+        elif request.op is _READ and (not (self.resetting or request.queue.resetting) or self.as_qemu):
             request.dma = None
             if status and self.habits.writes_no_rest:
                 dma.unmap(0)
@@ -455,17 +463,13 @@ class VirtioBlk(VirtioDevice):
         """
         chain = request.chain
         queue = request.queue
-        if queue.resetting or self.resetting or self.stopped:
-            if self.stopped and self.as_qemu:
+        if queue.drops:
+            if self.as_qemu:
                 self._tell(request, status)
             queue.finish(((chain, 0),))
             return
         if self.paused:
-            if self.as_qemu:
-                self._tell(request, status)
-                queue.finish(((chain, 0),))
-            else:
-                self.put_off.append(partial(self.finish, request, status, filled=filled, reachable=reachable))
+            self.put_off.append(partial(self.finish, request, status, filled=filled, reachable=reachable))
             return
         filling = chain.writable_bytes
         if not filled and filling > FILL_LIMIT:

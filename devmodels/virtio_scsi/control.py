@@ -195,9 +195,11 @@ class ControlQueue:
         device, queue = self._device, self._queue
         if self._dropped(chain):
             return
-        if queue.resetting or device.resetting or device.stopped:
+        if queue.drops:
+            if device.as_qemu:
+                device.write_all(queue, chain, data)
             queue.finish(((chain, 0),))
-        elif device.paused and not device.as_qemu:
+        elif device.paused:
             device.put_off.append(partial(self._answer, chain, data))
         else:
             queue.finish(((chain, device.write_all(queue, chain, data)),))

@@ -256,12 +256,15 @@ class VirtioScsi(VirtioDevice):
         self.subscriptions = unitstates.restore(self.bus, parts)
 
     def cancel(self, queue: VirtQueue) -> None:
-        """Commands of `queue` that have not started are dropped; functions go on, and nobody hears of them."""
+        """Commands of `queue` that have not started are dropped; functions go on, and nobody hears of them.
+
+        QEMU's commands go on, too, where the queue alone is reset.
+        """
         if queue.index == CONTROL_QUEUE:
             self._control.give_back()
         elif queue.index == EVENT_QUEUE:
             self._events.given_up()
-        elif queue.in_flight:
+        elif queue.in_flight and (self.resetting or not self.as_qemu):
             for target in self.bus.all_targets():
                 target.cancel(lambda task: isinstance(task, ScsiRequest) and task.queue is queue, _nothing)
 
@@ -420,7 +423,7 @@ class VirtioScsi(VirtioDevice):
             assert isinstance(task, ScsiRequest)
         queue, sent = task.queue, task.sent
         usual = queue.open
-        dropped = not usual and (queue.resetting or self.resetting or self.stopped)
+        dropped = not usual and queue.drops and not self.as_qemu
         if task.dma_out is not None:
             task.dma_out.unmap(0)
         if task.dma_in is not None:
@@ -453,9 +456,11 @@ class VirtioScsi(VirtioDevice):
 
     def _respond(self, queue: VirtQueue, chain: Chain, framing: Framing, response: bytes, sent: int) -> None:
         """Write a response and give the buffer back, `sent` bytes of data in it."""
-        if queue.resetting or self.resetting or self.stopped:
+        if queue.drops:
+            if self.as_qemu:
+                self.write_all(queue, chain, response)
             queue.finish(((chain, 0),))
-        elif self.paused and not self.as_qemu:
+        elif self.paused:
             self.put_off.append(partial(self._respond, queue, chain, framing, response, sent))
         else:
             room = chain.writable_bytes

@@ -45,9 +45,9 @@ class Mask:
         return not (ours ^ theirs) & ~bits and all(held)
 
 
-def of_memory(name: str, reason: str) -> Mask:
+def of_memory(name: str, reason: str, profiles: frozenset[Profile] = BOTH) -> Mask:
     """One of memory: sequences say where it holds (`Loose`, `Unordered`)."""
-    return Mask(name, reason, "", 0, 0)
+    return Mask(name, reason, "", 0, 0, profiles=profiles)
 
 
 def strict(*masks: Mask) -> tuple[Mask, ...]:

@@ -10,3 +10,5 @@ PROFILES: tuple[Profile, ...] = get_args(Profile)
 BOTH: frozenset[Profile] = frozenset(PROFILES)
 STRICT: frozenset[Profile] = frozenset({"strict"})
 """Of what ours does as QEMU's where it is to: a difference of profile `strict` alone."""
+AS_QEMU: frozenset[Profile] = frozenset({"qemu"})
+"""Of what cannot be told from what ours does as QEMU's."""

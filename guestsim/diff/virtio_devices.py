@@ -12,6 +12,7 @@ from guestsim.diff.grammar import (
     virtio,
     virtio_blk,
     virtio_chains,
+    virtio_driver,
     virtio_legacy,
     virtio_packed,
     virtio_rings,
@@ -19,6 +20,7 @@ from guestsim.diff.grammar import (
 )
 from guestsim.diff.masks import Mask, of_memory, strict
 from guestsim.diff.play import Area
+from guestsim.diff.profiles import AS_QEMU
 from guestsim.diff.scsi_masks import SCSI_CD_MASKS, SCSI_MASKS
 from guestsim.diff.sides import Lines, Side, Window, Windows
 from guestsim.diff.virtio_masks import COMMON, PACKED, REQUESTS
@@ -338,6 +340,12 @@ VIRTIO_SCSI = replace(
     areas=tuple(_virtio_areas(virtio_scsi.QUEUES)),
     masks=(
         *(mask for mask in VIRTIO_BLK.masks if mask not in REQUESTS),
+        of_memory(
+            virtio_driver.RESET_COMMAND,
+            "Whether a command has ended when the reset comes, or is ended by it (VIRTIO 1.4 §5.6.6.1), is a matter of "
+            "time: QEMU is let go on just before, since it hears nobody in a reset.",
+            profiles=AS_QEMU,
+        ),
         *strict(
             of_memory(
                 virtio_packed.LATE,

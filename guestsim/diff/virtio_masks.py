@@ -56,14 +56,17 @@ COMMON = (
             "Ours zeroes what it says it has written; QEMU has written nothing (VIRTIO 1.4 §2.7.8.2; right: ours).",
         )
     ),
-    of_memory(
-        virtio_driver.RESET,
-        "A request in flight at a reset may still be done before it (VIRTIO 1.4 §2.4.1): QEMU does, and tells of it.",
-    ),
-    of_memory(
-        virtio_driver.RESET_QUEUE,
-        "QEMU does what is in flight after its queue was reset, and writes buffers and ISR status then "
-        "(VIRTIO 1.4 §2.6.1.1; right: ours).",
+    *strict(
+        of_memory(
+            virtio_driver.RESET,
+            "A request in flight at a reset may still be done before it (VIRTIO 1.4 §2.4.1): QEMU does, and tells of "
+            "it.",
+        ),
+        of_memory(
+            virtio_driver.RESET_QUEUE,
+            "QEMU does what is in flight after its queue was reset, and writes buffers and ISR status then "
+            "(VIRTIO 1.4 §2.6.1.1; right: ours).",
+        ),
     ),
     *(
         Mask(

@@ -54,8 +54,8 @@ MOST_QUEUES = 1024
 HELD = "A"
 """The break point of a request that is held."""
 
-RESET, RESET_QUEUE = "reset", "queue-reset"
-"""Masks: what QEMU has done before a reset of the device, and after one of a queue."""
+RESET, RESET_QUEUE, RESET_COMMAND = "reset", "queue-reset", "reset-command"
+"""Masks: what QEMU has done before a reset of the device, and after one of a queue; how a command ends at one."""
 
 UNSENT = "unsent"
 """Mask: messages that come while there is no bus mastering."""
@@ -420,7 +420,9 @@ class Lowering:
     ) -> tuple[Step, list[Access]]:
         """Ours waits until what is held goes on, and nobody hears of it; QEMU does it first, in the reset."""
         messages = Loose(RESET, MESSAGES, MESSAGES_SIZE, values=(bytes(MESSAGES_SIZE), None))
-        left = [*_untouched(submitted, RESET), *queue.dropped(RESET), messages]
+        untouched = list(_untouched(submitted, RESET))
+        ended = (replace(one, reason=RESET_COMMAND, values=None) for one in untouched)
+        left = [*untouched, *ended, *queue.dropped(RESET), messages]
         up = self._bring_up(action)
         reset, wait, *others = up.accesses
         return up, [Late(HELD), reset, Resume(HELD), *left, wait, *others]

@@ -283,3 +283,51 @@ def test_a_write_through_the_cache_is_done_and_waits_for_a_flush(profile: Profil
     gate.set()
     rig.settle()
     assert write.length == 1
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["split", "packed"])
+@pytest.mark.parametrize("profile", [Profile.QEMU, Profile.STRICT])
+def test_what_is_under_way_at_a_reset_is_done_and_given_back_before_it(
+    profile: Profile, packed: bool
+) -> None:
+    """§2.4.1 has nothing given back after the reset has begun: ours keeps to that."""
+    rig = blk(profile=profile, packed=packed)
+    queue = rig.device.queues[0]
+    device_area = queue.desc if packed else queue.device
+    gate = rig.disk.gate = Event(rig.device.context)
+    read = rig.start(IN, 0, room=512)
+    rig.driver.expose()
+    rig.device.kick(0)
+    run(rig)
+    before = rig.device.memory.read(device_area, 16)
+    rig.notifications.used.clear()
+    rig.device.write_status(0)
+    run(rig)
+    assert rig.device.status
+    gate.set()
+    run(rig)
+    done = profile is Profile.QEMU
+    assert rig.device.status == 0
+    assert (rig.device.memory.read(device_area, 16) != before) is done
+    assert (rig.content(read.writable) == rig.disk.data[:512] + bytes([OK])) is done
+    assert rig.notifications.used == [0] * done
+    assert not queue.in_flight
+
+
+@pytest.mark.parametrize("profile", [Profile.QEMU, Profile.STRICT])
+def test_what_a_stop_holds_back_is_dropped_by_a_reset(profile: Profile) -> None:
+    rig = blk(profile=profile)
+    rig.run_state.stop("paused")
+    read = rig.start(IN, 0, room=512)
+    rig.go()
+    rig.device.write_status(0)
+    rig.settle()
+    assert rig.device.status == 0
+    assert rig.content(read.writable) == UNTOUCHED * 513
+    assert (read.length, rig.used_operations) == (None, [])
+
+
+def run(rig: BlkRig) -> None:
+    """Let everything run, and look at nothing that comes back."""
+    while rig.device.context.turn():
+        pass
