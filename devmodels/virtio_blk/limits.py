@@ -23,6 +23,7 @@ def allowed(device: VirtioBlk, request: BlkRequest, op: Op, sector: int, data: S
     """Whether IN or OUT of `data`, `length` bytes, at `sector` keeps to every limit; else it has been answered."""
     disk = device.backend.size
     clause = OPERATION
+    refused = True
     if length % SECTOR:
         reason = f"{op.name} of {length} bytes, no multiple of {SECTOR}"
     elif sector * SECTOR + length > disk:
@@ -33,10 +34,10 @@ def allowed(device: VirtioBlk, request: BlkRequest, op: Op, sector: int, data: S
         reason, clause = f"a segment is longer than size_max {device.size_max}", LIMITS
     elif op is Op.WRITE and device.backend.read_only:
         reason, clause = "write to a read-only device", READ_ONLY
+        refused = not device.habits.drive_refuses
     else:
         return True
     device.wrong(request, reason, clause)
-    if clause is READ_ONLY and device.habits.drive_refuses:
-        return True
-    device.turn_away(request, S_IOERR, op)
-    return False
+    if refused:
+        device.turn_away(request, S_IOERR, op)
+    return not refused

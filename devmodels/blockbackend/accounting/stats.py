@@ -220,10 +220,11 @@ class BlockStats(Counters):
 
     def account_invalid(self, op: Op, now_ns: int) -> None:
         """Count a request that its device refused."""
-        if self.is_counted(op):
-            self._add("invalid", op)
-        elif op in _KIND:
+        kind = _KIND.get(op)
+        if kind is _UNMAP and not self.counts_unmaps:
             return
+        if kind is not None:
+            self._add("invalid", op)
         if self.account_invalid_requests:
             self.last_access_ns = now_ns
 
