@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from guestsim.script.schema import Script
 
 ALIKE: dict[str, Mapping[str, object]] = {
-    "virtio-blk-pci": VIRTIO_BLK.ours,
-    "virtio-scsi-pci": VIRTIO_SCSI.ours,
+    "virtio-blk-pci": {**VIRTIO_BLK.ours, "ioeventfd": True},
+    "virtio-scsi-pci": {**VIRTIO_SCSI.ours, "ioeventfd": True},
 }
-"""What makes ours like the other one, where a script leaves it open."""
+"""What makes ours like the other one, where a script leaves it open: `ioeventfd` is on in QEMU."""
 
 NAMED: dict[str, Mapping[str, object]] = {
     **{

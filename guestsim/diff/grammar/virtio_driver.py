@@ -421,8 +421,9 @@ class Lowering:
         """Ours waits until what is held goes on, and nobody hears of it; QEMU does it first, in the reset."""
         messages = Loose(RESET, MESSAGES, MESSAGES_SIZE, values=(bytes(MESSAGES_SIZE), None))
         untouched = list(_untouched(submitted, RESET))
-        ended = (replace(one, reason=RESET_COMMAND, values=None) for one in untouched)
-        left = [*untouched, *ended, *queue.dropped(RESET), messages]
+        ended = untouched if self.control is not None else ()
+        left = [*untouched, *(replace(one, reason=RESET_COMMAND, values=None) for one in ended)]
+        left += (*queue.dropped(RESET), messages)
         up = self._bring_up(action)
         reset, wait, *others = up.accesses
         return up, [Late(HELD), reset, Resume(HELD), *left, wait, *others]
