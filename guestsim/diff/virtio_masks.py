@@ -48,7 +48,8 @@ COMMON = (
     ),
     of_memory(
         "order",
-        "Buffers that are made available together may come back in any order (VIRTIO 1.4 §2.7.14, no IN_ORDER).",
+        "Buffers that are made available together may come back in any order (VIRTIO 1.4 §2.7.14, no IN_ORDER): which "
+        "one QEMU's threads have done first is a matter of time.",
     ),
     *strict(
         of_memory(
