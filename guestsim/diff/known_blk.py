@@ -34,11 +34,12 @@ KNOWN_OF_BLK: tuple[Known, ...] = (
     ),
     Known(
         "SCSI commands of virtio-blk",
-        "Types 2 and 3, SCSI commands once, are answered with IOERR; ours with UNSUPP, and zeroes for data.",
+        "Types 2 and 3, SCSI commands once, are answered with IOERR, but with UNSUPP, and 255 in the first word of the "
+        "last segment but one, where two can be read and three written; ours with UNSUPP, and zeroes for data.",
         "VIRTIO 1.4 §5.2.6",
         "ours",
         _BLK,
-        (*buffers("00 ", "ee "), *buffers("02 ", "01 ")),
+        (*buffers("00 ", "ee "), *buffers("02 ", "01 "), *buffers("00 ", "ff ")),
         now=frozenset({"scsi-command"}),
         profiles=STRICT,
     ),

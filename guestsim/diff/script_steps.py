@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from guestsim.script.schema import Script
     from guestsim.script.schema_expect import Difference
 
+_SCSI_COMMANDS = (2, 3)
+"""Types of virtio-blk's requests that there were once."""
+
 
 def why_not_both(script: Script) -> str | None:
     """Why a script cannot be run on both at once; None where it can."""
@@ -119,6 +122,8 @@ def tags_of(step: Step) -> Iterator[str]:
     yield step.action.replace("_", "-")
     for inner in (*(step.together or ()), *(step.submit or ())):
         yield from tags_of(inner)
+    if step.request is not None and step.request.type in _SCSI_COMMANDS:
+        yield "scsi-command"
     if step.scsi is not None:
         yield step.scsi.cdb.split()[0]
     if step.task_management is not None:

@@ -102,7 +102,7 @@ def replay_command(
         }
         for name, given_value in options.items():
             if given_value is not None:
-                wrong(f"guestsim replay: --{name}: {given_value} is given, expected none with a reproducer")
+                wrong(f"guestsim replay: {_named(name, given_value)}, expected none with a reproducer")
         _reproduce(trace, as_json=as_json)
         return
     if shrink or target is not None:
@@ -110,7 +110,7 @@ def replay_command(
         for name, mine in ours.items():
             if mine is not None:
                 other = "--shrink" if shrink else "--target"
-                wrong(f"guestsim replay: --{name}: {mine} is given, expected none with {other}")
+                wrong(f"guestsim replay: {_named(name, mine)}, expected none with {other}")
     if shrink:
         place = {"target": target, "ring": ring, "transport": transport, "memory": memory}
         for name, choice in place.items():
@@ -139,6 +139,11 @@ def replay_command(
     if save is not None and stop_at is None:
         wrong(f"guestsim replay: --save: {save} is given, expected --stop-at with it")
     _exactly(trace, start, stop_at, save, with_traceback=with_traceback, as_json=as_json)
+
+
+def _named(name: str, value: object) -> str:
+    """An option that is given, with its value where it has one."""
+    return f"--{name} is given" if value is True else f"--{name}: {value} is given"
 
 
 def _is_report(path: Path) -> bool:

@@ -6,6 +6,7 @@ anything to do there that the target cannot is not run at all.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 _LOOKING = frozenset({"get", "statistics", "image"})
 _FRONT_END = frozenset({"driver", "drive", "id", "addr", "queue-size", "packed", "num-queues"})
+_OURS_ALONE = frozenset({"cue", "delay", "memory", "overlay", "volatile-cache"})
+"""Drivers of drives that QEMU has not."""
 _VHOST_USER: tuple[TargetName, ...] = ("vhost-user", "qemu-storage-daemon")
 _AT_SOCKETS: tuple[TargetName, ...] = (*_VHOST_USER, "vfio-user")
 
@@ -62,6 +65,10 @@ def why_not(spec: TargetSpec, script: Script) -> str | None:
         return f"the script is for {', '.join(script.targets)}"
     if spec.socket is not None and (need := _not_at_a_socket(script)) is not None:
         return f"needs {need}"
+    if spec.name in ("qemu", "qemu-storage-daemon"):
+        lacks = next((name for name in _drivers(script.drives) if name in _OURS_ALONE), None)
+        if lacks is not None:
+            return f"needs a drive of the driver {lacks}, which QEMU has not"
     if script.machine.clock == "stepped" and spec.name != "devmodels":
         return "needs a clock that can be stepped"
     for step in all_steps(script.steps):
@@ -69,6 +76,17 @@ def why_not(spec: TargetSpec, script: Script) -> str | None:
         if need is not None and step.action not in _LOOKING:
             return f"needs {need}"
     return None
+
+
+def _drivers(options: object) -> Iterator[str]:
+    """The drivers of drives, and of the nodes that they stand over."""
+    if isinstance(options, list):
+        for each in options:
+            yield from _drivers(each)
+    elif isinstance(options, dict):
+        if isinstance(driver := options.get("driver"), str):
+            yield driver
+        yield from _drivers([*options.values()])
 
 
 def _is_for(spec: TargetSpec, script: Script) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ from tools.conformance.extract import digest_of, statements_of
 from tools.conformance.judge import complaints, drift, updated
 from tools.conformance.offered import COMMANDS, unaccounted
 from tools.conformance.page import HTML, MARKDOWN, html, markdown
-from tools.conformance.table import Clause, Row, State, Table, TableError, read, tables, write
+from tools.conformance.table import ROOT, Clause, Row, State, Table, TableError, read, tables, write
 from tools.conformance.tests import cases_in, exists, names_in
 
 TABLES = tables()
@@ -28,6 +29,47 @@ IDS = "82d2445e"
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.path.stem)
 def test_every_row_points_at_what_is_there(table: Table) -> None:
     assert complaints(table) == []
+
+
+def test_every_row_names_a_test_that_is_written() -> None:
+    """By the text of files alone, which takes no time: of all tests that rows name, each is somewhere in its file."""
+    written = re.compile(r"^ *(?:async )?(?:def|class) (\w+)|^(\w+) = .*\.TestCase$", re.MULTILINE)
+    there: dict[str, set[str]] = {}
+    for table in TABLES:
+        for clause, row in table.rows:
+            for pointer in row.pointers:
+                file, _, name = pointer.partition("::")
+                if file.startswith("!"):
+                    continue
+                where = f"{table.path.name} §{clause.number}/{row.number}: {pointer}"
+                if file not in there:
+                    assert (ROOT / file).is_file(), where
+                    source = (ROOT / file).read_text(encoding="utf-8")
+                    there[file] = {one for found in written.findall(source) for one in found}
+                assert not name or there[file].issuperset(name.partition("[")[0].split("::")), where
+
+
+def test_pages_of_tables_that_are_wrong_are_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = Row(1, "-", "MUST", State.TEST, ("tests/unit/test_dance.py::test_polka",), "")
+    table = Table(tmp_path / "dance.tsv", "Dance", "", [Clause("1", "device", "", "", [row])])
+    monkeypatch.setattr("tools.conformance.__main__.tables", lambda: [*TABLES, table])
+    monkeypatch.setattr(
+        "tools.conformance.__main__.complaints", lambda of: [] if of is not table else complaints(of)
+    )
+    pages = [tmp_path / "page.md", tmp_path / "page.html"]
+    for name, page in zip(("MARKDOWN", "HTML"), pages, strict=True):
+        monkeypatch.setattr(f"tools.conformance.__main__.{name}", page)
+    assert main([]) == 1
+    assert "dance.tsv: §1/1: there is no test tests/unit/test_dance.py::test_polka" in capsys.readouterr().out
+    assert not any(page.exists() for page in pages)
+
+
+def test_a_folder_that_is_no_checkout_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["extract", str(tmp_path)]) == 2
+    expected = f"{tmp_path}: there is no main.tex, expected a checkout of oasis-tcs/virtio-spec\n"
+    assert capsys.readouterr().err == expected
 
 
 def test_no_statement_of_virtio_is_missing() -> None:

@@ -6,10 +6,12 @@ from itertools import pairwise
 
 import pytest
 
+from devmodels.conformance import Profile
 from devmodels.registers.check import check_registers
+from devmodels.virtio.device import CORE_FEATURES
 from devmodels.virtio.pci_modern import CommonConfig, QueueRegisters
 from tests.unit.virtio.dut import RUNNING
-from tests.unit.virtio.model import EVENT_IDX, VERSION_1
+from tests.unit.virtio.model import EVENT_IDX, NOTIFICATION_DATA, VERSION_1
 from tests.unit.virtio.packed_model import RING_PACKED
 from tests.unit.virtio.pcirig import (
     COMMON,
@@ -48,9 +50,76 @@ def test_every_structure_is_found_inside_its_bar() -> None:
         if each.kind != PCI_CFG:
             assert each.offset % 4 == 0
             assert each.offset + each.size <= sizes[each.bar]
-    multiplier = r.config_read(r.capability(NOTIFY).at + 16, 4)
-    assert multiplier == 4, "a multiple of 4 and a power of two, since NOTIFICATION_DATA is offered"
-    assert r.capability(NOTIFY).size >= 1023 * multiplier + 4
+
+
+# --- notifications (§4.1.4.4.1): of a device that offers NOTIFICATION_DATA, and of one that does not, as QEMU's
+
+
+def notifying(*, data: bool) -> PciRig:
+    """A device with as many queues as it can have."""
+    if data:
+        return PciRig(num_queues=1024)
+    return PciRig(num_queues=1024, offered=CORE_FEATURES & ~NOTIFICATION_DATA, profile=Profile.QEMU)
+
+
+def multiplier(r: PciRig) -> int:
+    return r.config_read(r.capability(NOTIFY).at + 16, 4)
+
+
+def notify_ends(r: PciRig) -> list[int]:
+    """Where the first byte of each queue's notification is, from the structure's begin on."""
+    r.map_bars()
+    found = []
+    for queue in range(r.get("num_queues")):
+        r.set("queue_select", queue)
+        found.append(r.get("queue_notify_off") * multiplier(r))
+    return found
+
+
+@pytest.mark.parametrize("data", [True, False])
+def test_there_is_a_notification_structure(data: bool) -> None:
+    assert NOTIFY in {each.kind for each in notifying(data=data).virtio_capabilities()}
+
+
+def test_without_notification_data_its_place_is_aligned_to_2_bytes() -> None:
+    assert notifying(data=False).capability(NOTIFY).offset % 2 == 0
+
+
+def test_without_notification_data_the_multiplier_is_an_even_power_of_2_or_0() -> None:
+    assert multiplier(notifying(data=False)) in {0, *(4**power for power in range(16))}
+
+
+def test_without_notification_data_the_structure_has_2_bytes_and_room_for_all_queues() -> None:
+    r = notifying(data=False)
+    assert r.capability(NOTIFY).size >= max(2, 1024 * multiplier(r))
+
+
+@pytest.mark.long
+def test_without_notification_data_each_queue_has_2_bytes_in_the_structure() -> None:
+    r = notifying(data=False)
+    assert max(notify_ends(r)) + 2 <= r.capability(NOTIFY).size
+
+
+def test_with_notification_data_the_multiplier_is_a_power_of_2_from_4_on_or_0() -> None:
+    assert multiplier(notifying(data=True)) in {0, *(1 << power for power in range(2, 32))}
+
+
+def test_with_notification_data_its_place_is_aligned_to_4_bytes() -> None:
+    assert notifying(data=True).capability(NOTIFY).offset % 4 == 0
+
+
+def test_with_notification_data_the_structure_has_4_bytes_and_room_for_all_queues() -> None:
+    r = notifying(data=True)
+    assert r.capability(NOTIFY).size >= max(4, 1024 * multiplier(r))
+
+
+@pytest.mark.long
+def test_with_notification_data_each_queue_has_4_bytes_in_the_structure() -> None:
+    r = notifying(data=True)
+    assert max(notify_ends(r)) + 4 <= r.capability(NOTIFY).size
+
+
+# --- structures, again
 
 
 def test_structures_do_not_overlap() -> None:

@@ -44,6 +44,25 @@ def test_wrong_options_are_told_in_one_line(arguments: list[str], expected: str)
     assert result.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    "drive",
+    [
+        "{driver: memory, node-name: d0, size: 1M}",
+        "{driver: raw, node-name: d0, file: {driver: memory, size: 1M}}",
+    ],
+)
+def test_a_script_with_a_drive_that_qemu_has_not_is_refused(drive: str, tmp_path: Path) -> None:
+    script = tmp_path / "ours.guest.yaml"
+    script.write_text(
+        f"name: ours\ndrives: [{drive}]\ndevices: [{{driver: virtio-blk-pci, drive: d0}}]\nsteps: [probe]\n"
+    )
+    result = CliRunner().invoke(app, ["diff", str(script)])
+    why = "needs a drive of the driver memory, which QEMU has not"
+    assert (result.exit_code, result.stderr) == (2, f"guestsim diff: {script}: ours: {why}\n")
+    result = CliRunner().invoke(app, ["run", str(script), "--target", "qemu"])
+    assert f"skip {script}: {why}" in result.stdout
+
+
 def test_a_file_for_a_device_that_is_not_there(tmp_path: Path) -> None:
     path = tmp_path / "some.accesses"
     path.write_text("device floppy\nread common+0 1\n")

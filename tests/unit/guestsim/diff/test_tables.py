@@ -17,6 +17,8 @@ from guestsim.diff.known import KNOWN, known
 from guestsim.diff.play import Difference
 from guestsim.diff.profiles import BOTH, STRICT
 from guestsim.diff.run import random_actions
+from guestsim.diff.script_steps import tags_of
+from guestsim.script.load import parse
 from tools.known_differences import PAGE, page
 
 
@@ -29,6 +31,23 @@ def test_every_known_difference_has_a_clause_and_a_device() -> None:
         # A command of SBC-4 goes by its name, as in its own table.
         assert re.search(r"§\d|^SBC-4 [A-Z]", one.clause), one.name
         assert set(one.devices) & set(DEVICES), one.name
+
+
+@pytest.mark.parametrize(
+    ("kind", "length", "named"), [(2, "16", True), (3, "16", True), (1, "512", False), (99, "16", False)]
+)
+def test_a_scsi_command_in_a_script_is_in_the_table(kind: int, length: str, named: bool) -> None:
+    text = f"""
+name: commands
+drives: [{{driver: file, node-name: d0, size: 1M}}]
+devices: [{{driver: virtio-blk-pci, drive: d0}}]
+steps: [request: {{type: {kind}, data: {{length: {length}, pattern: 0}}, writable: 113}}]
+"""
+    script, _ = parse(text, "a.guest.yaml")
+    now = frozenset(tags_of(script.steps[0]))
+    found = Difference("memory", "buffers", "02 at 0x1000", "01 at 0x1000", 0, "request", now, now)
+    entry = known("virtio-blk", found)
+    assert (entry is not None and entry.name == "SCSI commands of virtio-blk") is named
 
 
 @pytest.mark.long

@@ -288,3 +288,10 @@ def test_a_device_without_an_address_is_behind_the_boards_display_and_network(tm
         "outl 0xcf8 0x80001890\noutl 0xcfc 0x4\noutl 0xcf8 0x80001894\noutl 0xcfc 0x20000002\nEOF\n"
     )
     assert done(tmp_path, text).reached == {"virtio-blk-pci at 03.0": 2}
+
+
+def test_an_option_that_reproducers_do_not_have_is_told_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "bug.qtest").write_text(HERE)
+    result = CliRunner().invoke(app, ["replay", str(tmp_path / "bug.qtest"), "--shrink"])
+    expected = "guestsim replay: --shrink is given, expected none with a reproducer\n"
+    assert (result.exit_code, result.stderr) == (2, expected)
