@@ -66,7 +66,7 @@ def decode(
     """
     try:
         if text.lstrip().startswith("{"):
-            return msgspec.json.decode(text, type=dict[str, object])
+            return json_object(text.encode())
         if implied is not None and "=" not in text.partition(",")[0]:
             text = f"{implied}={text}"
         pairs = parse_keyval(text)
@@ -75,6 +75,18 @@ def decode(
     except OptionError as error:
         raise OptionError(f"{what}: {error}") from None
     return pairs if schema is None else coerce(pairs, schema)
+
+
+def json_object(text: bytes) -> dict[str, object]:
+    """A JSON object whose strings may stand in single quotes, as QEMU takes them; msgspec.DecodeError."""
+    try:
+        return msgspec.json.decode(text, type=dict[str, object])
+    except msgspec.DecodeError:
+        if b"'" not in text:
+            raise
+        from devmodels.singlequotes import double_quoted  # who writes so does it in a shell, and few do
+
+        return msgspec.json.decode(double_quoted(text), type=dict[str, object])
 
 
 def id_taken(name: object) -> str:

@@ -17,10 +17,9 @@ from devmodels.acceptor import Acceptor
 from devmodels.monitor.channel import ObjectChannel, line_of
 from devmodels.monitor.command import CommandError, text_of
 from devmodels.monitor.control import version_of
-from devmodels.monitor.singlequotes import double_quoted
 from devmodels.monitor.table import commands
 from devmodels.monitor.world import World
-from devmodels.options import OptionError, one_line
+from devmodels.options import OptionError, json_object, one_line
 from devmodels.unixlistener import listen, remove
 
 log = logging.getLogger("devmodels.monitor")
@@ -83,7 +82,7 @@ class MonitorSession:
         """One command; its answer goes to the client that sent it, if that is still there."""
         channel = self._channel
         try:
-            request = _decoded(text)
+            request = json_object(text)
             extra = {"id": msgspec.Raw(msgspec.json.encode(request["id"]))} if "id" in request else {}
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             channel.answer(_error(f"JSON parse error: {error}"))
@@ -163,16 +162,6 @@ class MonitorServer:
 def greeting(world: World) -> dict[str, object]:
     """What a client is sent first."""
     return {"QMP": {"version": version_of(world), "capabilities": []}}
-
-
-def _decoded(text: bytes) -> dict[str, object]:
-    """The object; strings in single quotes are taken as well."""
-    try:
-        return msgspec.json.decode(text, type=dict[str, object])
-    except msgspec.DecodeError:
-        if b"'" not in text:
-            raise
-        return msgspec.json.decode(double_quoted(text), type=dict[str, object])
 
 
 def _error(text: str, kind: str = "GenericError") -> dict[str, object]:

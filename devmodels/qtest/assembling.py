@@ -16,9 +16,9 @@ from devmodels.iocontext import ClockKind, IoContext
 from devmodels.iothreads import IoThreadOptions
 from devmodels.options import OptionError, coerce, convert, decode, id_taken, shown
 from devmodels.qtest import properties
-from devmodels.qtest.board import Board
+from devmodels.qtest.board import BUSES, Board
 from devmodels.qtest.commandline import Launch
-from devmodels.qtest.devices import ALIASES, BRIDGES, check_bus, device_options, text_of_device
+from devmodels.qtest.devices import ALIASES, BRIDGES, PORTS, check_bus, device_options, text_of_device
 from devmodels.qtest.drives import WITHOUT_DEVICE, Drive, drive
 from devmodels.qtest.numbers import option_number, whole
 
@@ -27,7 +27,10 @@ CD_DRIVERS = ("ide-cd", "ide-hd", "scsi-cd")
 WITHOUT_MEDIUM = ("ide-cd", "scsi-cd")
 GEOMETRY = ("lcyls", "lheads", "lsecs")
 """What firmware is told of a disk: nothing of the disk itself."""
-CD_PLACE = {"pc": 2, "q35": 2}
+CD_PLACE = 2
+"""Which one of a board's IDE disks and drives it is."""
+PER_BUS = {"pc": {"ide": 2, "scsi": 7}, "q35": {"ide": 1, "scsi": 7}, "none": {"ide": 2, "scsi": 7}}
+"""How many units a board's buses have."""
 
 
 class Assembling:
@@ -48,7 +51,8 @@ class Assembling:
         self.uses: dict[str, str] = {}
         """Which of them a device has, by its id."""
         self._places: set[tuple[str, int, int]] = set()
-        self._number = 0
+        self._unnamed = {"pci": 0, "pcie": 0}
+        """How many bridges have no id, by the kind of the bus behind them."""
         self._ages = count()
         self.ages: dict[tuple[Literal["drive", "device"], str], int] = {}
         """The order of drives, and of devices over none; a device whose drive is deleted has the place of that."""
@@ -183,13 +187,12 @@ class Assembling:
         interface = "none" if self.board.name == "none" else "ide"
         made = drive(
             text,
-            number=self._number,
+            per_bus=PER_BUS[self.board.name],
             interface=interface,
             taken=self._places,
             snapshot=self.launch.snapshot,
         )
         _checked(made.limits)
-        self._number += 1
         if made.name in self.drives or made.name in self.board.assembly.graph.nodes:
             raise OptionError(f"Duplicate ID '{made.name}' for drive")
         if made.node is not None:
@@ -200,17 +203,20 @@ class Assembling:
 
     def _device_of(self, made: Drive) -> None:
         """The device that the board gives to a drive with an interface."""
-        if made.place is None:
-            return
         interface, bus, unit = made.place
         if interface == "virtio" or interface in WITHOUT_DEVICE:
+            if self.board.name == "none" and interface in ("floppy", "pflash"):
+                raise _no_place(made)
             return
+        assembly = self.board.assembly
+        if f"{interface}.{bus}" not in (assembly.ata_buses if interface == "ide" else assembly.buses):
+            raise _no_place(made)
         driver = f"{interface}-{'cd' if made.media == 'cdrom' else 'hd'}"
         options: dict[str, object] = {"driver": driver, "drive": made.name}
         if interface == "scsi":
             options |= {"bus": f"scsi.{bus}", "scsi-id": str(unit)}
         elif self.board.name == "q35":
-            options["bus"] = f"ide.{2 * bus + unit}"
+            options["bus"] = f"ide.{bus}"
         else:
             options |= {"bus": f"ide.{bus}", "unit": str(unit)}
         if interface == "scsi":
@@ -221,20 +227,16 @@ class Assembling:
 
     def _virtio_of(self, made: Drive) -> None:
         """The same of one with `if=virtio`, which to QEMU is one `-device` more, and the last."""
-        if made.place is not None and made.place[0] == "virtio":
+        if made.place[0] == "virtio":
             self.device({"driver": "virtio-blk-pci", "drive": made.name})
 
     def _add_cd(self) -> None:
-        place = CD_PLACE.get(self.board.name)
-        if place is None or ("ide", *divmod(place, 2)) in self._places:
+        if (
+            self.board.name == "none"
+            or ("ide", *divmod(CD_PLACE, PER_BUS[self.board.name]["ide"])) in self._places
+        ):
             return
-        bus, unit = divmod(place, 2)
-        where = (
-            {"bus": f"ide.{place}"} if self.board.name == "q35" else {"bus": f"ide.{bus}", "unit": str(unit)}
-        )
-        self.drive(f"if=ide,index={place},media=cdrom")
-        with self.board.own_devices():
-            self.device({"driver": "ide-cd", "drive": f"ide{bus}-cd{unit}", **where})
+        self._device_of(self.drive(f"if=ide,index={CD_PLACE},media=cdrom"))
 
     def device(self, given: Mapping[str, object]) -> str:
         """`-device` and `device_add`: make a device of ours; returns its id."""
@@ -293,7 +295,7 @@ class Assembling:
     def delete(self, name: str) -> None:
         """Delete a drive; a device that has it loses its medium."""
         made, age = self.drives.pop(name), self.ages.pop(("drive", name))
-        self._places.discard(made.place) if made.place is not None else None
+        self._places.discard(made.place)
         assembly = self.board.assembly
         for device in [device for device, used in self.uses.items() if used == name]:
             del self.uses[device]
@@ -308,9 +310,10 @@ class Assembling:
         """A bridge, and the bus behind it: a root port's has one slot."""
         from devmodels.pci.bridge import PciBridge
 
-        board, model, name = self.board, str(given["driver"]), given.get("id")
+        board, model = self.board, str(given["driver"])
         if board.name == "none":
             raise OptionError(f"No 'PCI' bus found for device '{model}'")
+        name = given.get("id", None) or self._name_of_bus(model)
         if not isinstance(name, str) or name in board.bridges or board.assembly.has(name):
             raise OptionError(f"id: {shown(name)} is given; expected a name for the bridge that nobody has")
         check_bus(given.get("bus", "pci.0"), board)
@@ -327,10 +330,21 @@ class Assembling:
         board.bridges[name] = bridge
         return name
 
+    def _name_of_bus(self, model: str) -> str:
+        """What the bus behind a bridge is called that has no id; who asks for the board's own gets that."""
+        kind = "pcie" if model in PORTS else "pci"
+        name = f"{kind}.{self._unnamed[kind]}"
+        self._unnamed[kind] += 1
+        return f"{name} behind {model}" if name == BUSES[self.board.name] else name
+
     def _limit(self, name: str, made: Drive) -> None:
         backend = self.board.assembly.drives[name]
         group = str(made.limits.get("group") or made.name)
         self.board.assembly.graph.set_io_throttle(backend, _checked(made.limits), group)
+
+
+def _no_place(made: Drive) -> OptionError:
+    return OptionError("machine type does not support if={},bus={},unit={}".format(*made.place))
 
 
 def _checked(limits: Mapping[str, object]) -> ThrottleLimits:

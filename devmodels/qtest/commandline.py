@@ -20,9 +20,9 @@ MACHINES: dict[str, BoardName] = {"none": "none", "pc": "pc", "q35": "q35"}
 """The boards by name; versions of QEMU's (pc-i440fx-7.2, pc-q35-7.2) are found by their beginnings."""
 VERSIONED: dict[str, BoardName] = {"pc-i440fx-": "pc", "pc-q35-": "q35"}
 IGNORED_WITH_VALUE = """
-    L append audio audiodev bios boot cpu D d display fsdev fw_cfg gdb icount initrd k kernel mem-path msg name numa
-    overcommit parallel rotate rtc run-with sandbox serial smbios smp spice tpmdev trace usbdevice uuid vnc
-    watchdog-action
+    L action append audio audiodev bios boot compat cpu D d display fsdev fw_cfg gdb icount initrd k kernel mem-path msg
+    name numa overcommit parallel rotate rtc run-with sandbox seed serial smbios smp spice tpmdev trace usbdevice uuid
+    vnc watchdog-action
 """
 IGNORED = """
     enable-kvm full-screen mem-prealloc no-acpi no-fd-bootchk no-hpet no-reboot no-shutdown no-user-config nographic
@@ -31,10 +31,12 @@ IGNORED = """
 RAM_UNIT = 8192
 """Sizes of RAM are rounded up to it."""
 OBJECTS_IGNORED = ("memory-backend-ram", "memory-backend-memfd", "memory-backend-file", "rng-random")
+MONITOR_OBJECTS = ("monitor-qmp", "monitor-hmp")
+"""What newer QEMUs have for `-mon`, and their clients say instead of it."""
 SHORT_DRIVES = {
-    **{f"hd{letter}": f"if=ide,index={at},media=disk" for at, letter in enumerate("abcd")},
+    **{f"hd{letter}": f"index={at},media=disk" for at, letter in enumerate("abcd")},
     **{f"fd{letter}": f"if=floppy,index={at}" for at, letter in enumerate("ab")},
-    "cdrom": "if=ide,index=2,media=cdrom",
+    "cdrom": "index=2,media=cdrom",
     "pflash": "if=pflash",
 }
 WITHOUT_OPTION = "hda"
@@ -166,15 +168,21 @@ def _qtest(launch: Launch, text: str) -> None:
 
 def _mon(launch: Launch, text: str) -> None:
     settings = decode(text, None, what="-mon", implied="chardev")
+    mode = settings.get("mode", "readline")
+    if mode not in ("control", "readline"):
+        raise OptionError(f"mode: {shown(mode)} is given; expected control or readline")
+    _monitor_of(launch, settings, human=mode == "readline")
+
+
+def _monitor_of(launch: Launch, settings: Mapping[str, object], *, human: bool) -> None:
+    """One on a chardev that is named."""
     name = settings.get("chardev")
     if not isinstance(name, str):
         raise OptionError("chardev: missing; expected the id of one")
-    mode, is_pretty = settings.get("mode", "readline"), settings.get("pretty") == "on"
-    if mode not in ("control", "readline"):
-        raise OptionError(f"mode: {shown(mode)} is given; expected control or readline")
-    if is_pretty and mode != "control":
+    is_pretty = settings.get("pretty") in ("on", True)
+    if is_pretty and human:
         raise OptionError("'pretty' is not compatible with HMP monitors")
-    _add_monitor(launch, launch.channels.use(name), human=mode == "readline", pretty=is_pretty)
+    _add_monitor(launch, launch.channels.use(name), human=human, pretty=is_pretty)
 
 
 def _compat(launch: Launch, text: str) -> Channel:
@@ -217,7 +225,12 @@ def _global(launch: Launch, text: str) -> None:
 
 
 def _object(launch: Launch, text: str) -> None:
-    if text.partition(",")[0].removeprefix("qom-type=") not in OBJECTS_IGNORED:
+    kind = text.partition(",")[0].removeprefix("qom-type=")
+    if kind in MONITOR_OBJECTS:
+        _monitor_of(
+            launch, decode(text, None, what="-object", implied="qom-type"), human=kind == "monitor-hmp"
+        )
+    elif kind not in OBJECTS_IGNORED:
         launch.objects.append(text)
 
 
@@ -289,7 +302,6 @@ _VALUES: dict[str, Callable[[Launch, str], None]] = {
     "net": _net,
     "netdev": _netdev,
     "nic": _nic,
-    "object": _object,
     "pidfile": _pidfile,
     "qtest-log": _log,
     "vga": _vga,
@@ -301,6 +313,7 @@ _LATE: dict[str, Callable[[Launch, str], None]] = {
     "qmp": _qmp,
     "qmp-pretty": _qmp_pretty,
     "monitor": _monitor,
+    "object": _object,
 }
 """Who may name a chardev that comes later on the line."""
 OTHER_PROPERTIES = frozenset(

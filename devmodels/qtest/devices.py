@@ -27,14 +27,20 @@ ALIASES: dict[str, tuple[str, dict[str, object]]] = {
 }
 """Names of QEMU's for devices that have another one here, with what they imply."""
 
+SERIAL = 20
+"""So many bytes of a virtio disk's serial number are known to the guest; QEMU takes more."""
 SIZES = {"discard_granularity", "logical_block_size", "min_io_size", "opt_io_size", "physical_block_size"}
 """Properties whose numbers may have a suffix; those of all others have none."""
 BRIDGES = {
     "pcie-root-port": PciIdentity(0x1B36, 0x000C, 0x060400),
     "pcie-pci-bridge": PciIdentity(0x1B36, 0x000E, 0x060400),
     "pci-bridge": PciIdentity(0x1B36, 0x0001, 0x060400),
+    "ioh3420": PciIdentity(0x8086, 0x3420, 0x060400, 2),
+    "i82801b11-bridge": PciIdentity(0x8086, 0x244E, 0x060401, 0x92),
 }
 """Bridges to a bus that is called as the device is."""
+PORTS = ("pcie-root-port", "ioh3420")
+"""Those of them whose bus is PCI Express."""
 
 
 def text_of_device(text: str) -> dict[str, object]:
@@ -72,7 +78,14 @@ def device_options(
     for key in SIZES & set(options):
         if (number := size(str(options[key]))) is not None:
             options[key] = number
+    if model == "virtio-blk-pci" and isinstance(serial := options.get("serial"), str):
+        options["serial"] = _known_of_serial(serial)
     return coerce(options, schema, whole)
+
+
+def _known_of_serial(serial: str) -> str:
+    known = serial.encode(errors="surrogateescape")
+    return serial if len(known) <= SERIAL else known[:SERIAL].decode(errors="ignore")
 
 
 def _check_unit(board: Board, bus: object, unit: object) -> None:

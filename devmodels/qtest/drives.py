@@ -13,11 +13,12 @@ from collections.abc import Mapping
 import msgspec
 
 from devmodels.blockbackend.registry import coerce
-from devmodels.options import OptionError, parse_keyval, shown
+from devmodels.options import OptionError, json_object, parse_keyval, shown
 from devmodels.qtest.numbers import option_number, size
 
 INTERFACES = ("none", "ide", "scsi", "virtio", "floppy", "pflash")
-WITHOUT_DEVICE = ("floppy", "pflash")
+MEDIA = ("disk", "cdrom")
+WITHOUT_DEVICE = ("none", "floppy", "pflash")
 """Interfaces whose drives the board gives nothing to: there is no floppy controller, and no firmware."""
 NOT_ON_PC = ("sd", "mtd", "xen")
 FOR_DEVICES = ("rerror", "werror")
@@ -29,29 +30,31 @@ CACHE_MODES: dict[str, tuple[bool, bool, bool]] = {
     "unsafe": (False, True, True),
 }
 """By QEMU's name: direct, no-flush, and whether the device has a write cache."""
-PER_BUS = {"ide": 2, "scsi": 7}
+DISCARDS = {"on": "unmap", "off": "ignore"}
+"""What `discard` is called on a line besides."""
 
 
 class Drive(msgspec.Struct):
     """One `-drive`: `node` is opened unless there is no medium; a device over it takes `inherited`.
 
-    `place` is (interface, bus, unit) where the board gives it a device, and `media` which one.
+    `place` is (interface, bus, unit), where the board gives it a device, if it does, and `media` which one.
     """
 
     name: str
+    place: tuple[str, int, int]
     node: dict[str, object] | None
     inherited: dict[str, object] = msgspec.field(default_factory=dict)
-    place: tuple[str, int, int] | None = None
     media: str = "disk"
     limits: dict[str, object] = msgspec.field(default_factory=dict)
 
 
 def drive(
-    text: str, *, number: int, interface: str, taken: set[tuple[str, int, int]], snapshot: bool
+    text: str, *, per_bus: Mapping[str, int], interface: str, taken: set[tuple[str, int, int]], snapshot: bool
 ) -> Drive:
     """What `text` says; OptionError where that cannot be.
 
-    `interface` is the board's own, for drives that name none; `taken` has the places that are given already.
+    `interface` is the board's own, for drives that name none; `taken` has the places that are given already, and
+    `per_bus` how many units a bus has, of interfaces whose buses have not as many as there are drives.
     """
     given = dict(parse_keyval(re.sub(_FILE, r"\1file.filename=", text)))
     interface = _word(given, "if", interface)
@@ -61,8 +64,10 @@ def drive(
     if interface not in INTERFACES:
         raise OptionError(f"if: {shown(interface)} is given; expected one of {', '.join(INTERFACES)}")
     media = _word(given, "media", "disk")
-    place = _place(given, interface, taken)
-    name = _word(given, "id", "") or _usual_name(place, media, number)
+    if media not in MEDIA:
+        raise OptionError(f"'{media}' invalid media")
+    place = _place(given, interface, taken, per_bus.get(interface))
+    name = _word(given, "id", "") or _usual_name(place, media, per_bus)
     inherited: dict[str, object] = {key: given.pop(key) for key in FOR_DEVICES if key in given}
     write_cache = _cache(given)
     if write_cache is not None:
@@ -70,7 +75,7 @@ def drive(
     limits = _limits(given)
     snapshot = _word(given, "snapshot", "on" if snapshot else "off") == "on"
     node = _node(given, name, read_only=media == "cdrom", snapshot=snapshot)
-    return Drive(name, node, inherited, place, media, limits)
+    return Drive(name, place, node, inherited, media, limits)
 
 
 def _word(given: dict[str, object], key: str, otherwise: str) -> str:
@@ -86,37 +91,36 @@ def _number(given: dict[str, object], key: str) -> int | None:
 
 
 def _place(
-    given: dict[str, object], interface: str, taken: set[tuple[str, int, int]]
-) -> tuple[str, int, int] | None:
+    given: dict[str, object], interface: str, taken: set[tuple[str, int, int]], width: int | None
+) -> tuple[str, int, int]:
+    """The one that is named, or the next one that is free from the bus on that is named."""
     index, bus, unit = (_number(given, key) for key in ("index", "bus", "unit"))
-    if interface == "none":
-        return None
-    width = PER_BUS.get(interface, 1)
     if index is not None:
-        bus, unit = divmod(index, width)
-    elif unit is None:
-        free = (
-            ((bus or 0, n) for n in range(width))
-            if bus is not None
-            else (divmod(n, width) for n in range(256))
-        )
-        found = next(((b, u) for b, u in free if (interface, b, u) not in taken), None)
-        if found is None:
-            raise OptionError(f"bus: {bus} has no place left")
-        bus, unit = found
-    place = (interface, bus or 0, unit or 0)
+        if bus or unit is not None:
+            raise OptionError("index cannot be used with bus and unit")
+        bus, unit = (0, index) if width is None else divmod(index, width)
+    bus = bus or 0
+    if unit is None:
+        unit = 0
+        while (interface, bus, unit) in taken:
+            unit += 1
+            if unit == width:
+                bus, unit = bus + 1, 0
+    if width is not None and unit >= width:
+        raise OptionError(f"unit {unit} too big (max is {width - 1})")
+    place = (interface, bus, unit)
     if place in taken:
-        raise OptionError(f"drive with bus={place[1]}, unit={place[2]} exists")
+        raise OptionError(
+            f"drive with bus={bus}, unit={unit} (index={-1 if index is None else index}) exists"
+        )
     taken.add(place)
     return place
 
 
-def _usual_name(place: tuple[str, int, int] | None, media: str, number: int) -> str:
-    if place is None:
-        return f"none{number}"
+def _usual_name(place: tuple[str, int, int], media: str, per_bus: Mapping[str, int]) -> str:
     interface, bus, unit = place
-    if interface not in PER_BUS:
-        return f"{interface}{unit or bus}"
+    if interface not in per_bus:
+        return f"{interface}{unit}"
     return f"{interface}{bus}-{'cd' if media == 'cdrom' else 'hd'}{unit}"
 
 
@@ -148,15 +152,19 @@ _OF = {None: "total", "_rd": "read", "_wr": "write"}
 
 
 def _limits(given: dict[str, object]) -> dict[str, object]:
-    """`throttling.iops-total` and so on, and the old names of the same, `iops`."""
+    """`throttling.iops-total`, `throttling.group` and so on, and the old names of the same, `iops`."""
     nested = given.pop("throttling", {})
     limits = dict(nested) if isinstance(nested, Mapping) else {}
     for key in list(given):
-        if key == "iops_size":
-            limits["iops-size"] = given.pop(key)
+        if key in ("group", "iops_size"):
+            name = key.replace("_", "-")
         elif old := re.fullmatch(_OLD_LIMIT, key):
             name = f"{old['unit']}-{_OF[old['of']]}{(old['rest'] or '').replace('_', '-')}"
-            limits[name] = given.pop(key)
+        else:
+            continue
+        if name in limits:
+            raise OptionError(f"'throttling.{name}' and its alias '{key}' can't be used at the same time")
+        limits[name] = given.pop(key)
     return limits
 
 
@@ -180,6 +188,7 @@ def _node(
     form, image = given.pop("format", None), given.pop("file", None)
     aio = given.pop("aio", None)
     driver = given.pop("driver", None)
+    _name_discards(given, image)
     if image is None and driver is None:
         return None
     protocol = None if image is None else _protocol(image)
@@ -202,6 +211,15 @@ def _node(
         store = {"driver": "memory", "size": _size_of(protocol)}
         return {"driver": "overlay", "node-name": name, "file": store, "backing": coerce(below, size)}
     return _with_copy_on_read(coerce(own, size))
+
+
+def _name_discards(*nodes: object) -> None:
+    """Modes of discards by the names that block nodes know, of all nodes below as well."""
+    for node in nodes:
+        if isinstance(node, dict):
+            if "discard" in node:
+                node["discard"] = DISCARDS.get(str(node["discard"]), node["discard"])
+            _name_discards(*node.values())
 
 
 def _protocol(image: object) -> dict[str, object]:
@@ -295,7 +313,7 @@ def image_node(filename: str) -> dict[str, object]:
         return node | ({"config": config} if config else {})
     if kind == "json" and colon:
         try:
-            return msgspec.json.decode(rest, type=dict[str, object])
+            return json_object(rest.encode())
         except (msgspec.DecodeError, RecursionError) as error:
             raise OptionError(f"file: {error}; expected json:{{…}}") from None
         except UnicodeEncodeError:

@@ -121,7 +121,7 @@ class HumanMonitor:
             made = self._assembling.drive(words["options"])
         except (OptionError, OSError) as error:
             return f"{text_of(error)}\n"
-        if made.place is not None:
+        if made.place[0] != "none":
             self._assembling.delete(made.name)
             return f"Can't hot-add drive to type {INTERFACE_NUMBERS[made.place[0]]}\n"
         return "OK\n"

@@ -37,8 +37,8 @@ def replay_command(
         str | None,
         typer.Option(
             metavar="TARGET",
-            help="Feed its requests to devmodels, qemu, qemu-storage-daemon or vhost-user, the last two with :SOCKET "
-            "where a back end listens already, and compare the answers.",
+            help="Feed its requests to devmodels, qemu, qemu-storage-daemon, vhost-user or vfio-user, the last three "
+            "with :SOCKET where a back end listens already, and compare the answers.",
         ),
     ] = None,
     ring: Annotated[

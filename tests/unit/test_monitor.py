@@ -19,8 +19,8 @@ from qemu.qmp import ExecuteError, QMPClient
 
 from devmodels.cli.serve import Server
 from devmodels.monitor.channel import Splitter
-from devmodels.monitor.singlequotes import double_quoted
 from devmodels.options import OptionError
+from devmodels.singlequotes import double_quoted
 from tests.unit.test_cli_serve import connect, daemon
 
 MIB = 1 << 20

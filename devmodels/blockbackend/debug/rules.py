@@ -97,6 +97,7 @@ Errno = Annotated[int, msgspec.Meta(ge=0, le=4095, description="an error number 
 Sector = Annotated[
     int, msgspec.Meta(ge=-1, lt=1 << 54, description="a sector's number, or -1 for requests anywhere")
 ]
+Delay = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1, description="a number of ns from 0")]
 Sectors = Annotated[int, msgspec.Meta(ge=1, lt=1 << 54, description="a number of sectors from 1")]
 
 
@@ -107,7 +108,8 @@ class InjectErrorOptions(
 
     Those of one `iotype` (None: of any but block status), that touch one of `sectors` sectors from `sector` (-1: any
     place), whose label is `label` (None: any); only the first of them with `once`.  `immediately`: before anything else
-    has its turn.
+    has its turn.  `delay_ns` (of newer QEMUs than 7.2): so many ns later, and with an `errno` of 0 the request is late
+    and goes on.
     """
 
     event: Event
@@ -119,6 +121,7 @@ class InjectErrorOptions(
     label: str | None = None
     once: bool = False
     immediately: bool = False
+    delay_ns: Delay = 0
 
     def __post_init__(self) -> None:
         if self.sectors != 1 and self.sector < 0:
@@ -186,7 +189,7 @@ class Rules:
         """
         for rule in self.active:
             if rule.matches(request):
-                if not rule.errno:
+                if not rule.errno and not rule.delay_ns:
                     return None
                 if rule.once and len(list(request.roots())) == 1:
                     self.active = [each for each in self.active if each is not rule]

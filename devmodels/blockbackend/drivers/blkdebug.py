@@ -239,14 +239,15 @@ class BlkdebugNode(FilterNode):
             self._unflushed = True
 
     async def _check(self, request: Request) -> None:
-        """OSError where a rule says so."""
+        """OSError, or more time, where a rule says so."""
         rule = self._rules.check(request)
         if rule is None:
             return
         self._watch()
-        if not rule.immediately:
-            await self.context.sleep(0)
-        raise OSError(rule.errno, "injected by blkdebug")
+        if rule.delay_ns or not rule.immediately:
+            await self.context.sleep(rule.delay_ns)
+        if rule.errno:
+            raise OSError(rule.errno, "injected by blkdebug")
 
     def read_now(self, reads: Sequence[Read]) -> int:
         """What the image has at hand, where no rule wants to see it."""

@@ -145,6 +145,19 @@ def test_an_immediate_error_comes_within_submit() -> None:
         disk.close()
 
 
+@pytest.mark.parametrize("immediately", [True, False])
+def test_a_rule_with_a_delay_makes_requests_late(immediately: bool) -> None:
+    rule = {"event": "none", "iotype": "discard", "delay-ns": 1_000_000, "immediately": immediately}
+    for number in (0, errno.EIO):
+        disk = Disk(rules({**rule, "errno": number}))
+        before = disk.context.now_ns()
+        assert disk.do(Op.DISCARD, 0, 4096) == number
+        assert disk.context.now_ns() - before == 1_000_000
+        assert disk.do(Op.READ, 0, 512) == 0
+        assert disk.context.now_ns() - before == 1_000_000, "only what the rule is about"
+        disk.close()
+
+
 def test_zeroes_that_are_not_supported_are_written() -> None:
     disk = Disk(rules({"event": "none", "iotype": "write-zeroes", "errno": errno.ENOTSUP}))
     disk.write(0, b"x" * 4096)

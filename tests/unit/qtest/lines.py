@@ -4,6 +4,8 @@ from __future__ import annotations
 
 NULL = "-blockdev null-co,size=1048576,node-name="
 DISK = f"{NULL}d0 -device virtio-blk-pci,drive=d0"
+ALIAS = "'throttling.group' and its alias 'group' can't be used at the same time"
+EXISTS = "drive with bus=0, unit=1 (index=-1) exists"
 CDS = ("-device ide-cd", "-device ide-cd", "-device ide-cd")
 TAKEN = (
     # Whole numbers, as `strtoll` reads them.
@@ -29,6 +31,27 @@ TAKEN = (
     "-drive if=floppy,format=raw,file=null-co:// -drive if=floppy,format=raw,file=null-co://",
     "-usb -usbdevice tablet -win2k-hack -full-screen -watchdog-action none -vnc none -rotate 90",
     "-qmp vc -qmp /dev/null -qmp null",
+    "-action panic=none -seed 5 -compat deprecated-input=reject",
+    # JSON in single quotes.
+    "-device {'driver':'virtio-scsi-pci','id':'s'} -object {'qom-type':'iothread','id':'t'}",
+    "-blockdev {'driver':'null-co','node-name':'d'} -device {'driver':\"ide-hd\",'drive':'d'}",
+    "-drive if=none,file=json:{'driver':'null-co'}",
+    # Options of drives.
+    *(
+        f"-drive if=none,format=raw,file=null-co://,discard={mode}"
+        for mode in ("on", "off", "unmap", "ignore")
+    ),
+    "-drive if=none,format=raw,file.driver=null-co,file.discard=on",
+    "-drive if=none,format=raw,file=null-co://,iops=10,group=g -drive if=none,driver=null-co,bps=5,group=g",
+    "-drive if=none,format=raw,file=null-co://,group=g",
+    "-M none -cdrom null-co:// -hda null-co://",
+    *("-drive if=ide,bus=0,driver=null-co " * number for number in (1, 3)),
+    f"{DISK},serial=0123456789012345678901234",
+    # Bridges.
+    "-device ioh3420 -device i82801b11-bridge -device pci-bridge,chassis_nr=3",
+    "-M q35 -device ioh3420,id=a,chassis=1,slot=3,port=2 -device virtio-scsi-pci,bus=a",
+    "-M q35 -device i82801b11-bridge,id=a -device virtio-scsi-pci,bus=a,addr=1",
+    "-M q35 -device i82801b11-bridge -device pci-bridge,bus=pci.0,addr=1 -device virtio-scsi-pci,bus=pci.1,addr=3",
 )
 """With `-M pc -nodefaults` in front."""
 REFUSED = {
@@ -53,6 +76,17 @@ REFUSED = {
     "-device ahci -device ide-cd -device ide-cd": "Can't create IDE unit 1, bus supports only 1 units",
     "-drive if=sd,format=raw,file=null-co://": "machine type does not support if=sd,bus=0,unit=0",
     "-drive if=mtd,unit=1,format=raw,file=null-co://": "machine type does not support if=mtd,bus=0,unit=1",
+    "-drive if=none,driver=null-co,media=floppy": "'floppy' invalid media",
+    "-blockdev null-co,node-name=d,discard=on": "",
+    "-drive if=none,driver=null-co,group=h,throttling.group=g": ALIAS,
+    "-drive if=none,driver=null-co,index=1 -drive if=none,driver=null-co,unit=1": EXISTS,
+    "-drive if=ide,driver=null-co,index=1,bus=1": "index cannot be used with bus and unit",
+    "-drive if=ide,driver=null-co,unit=2": "unit 2 too big (max is 1)",
+    "-M q35 -drive if=ide,driver=null-co,unit=1": "unit 1 too big (max is 0)",
+    "-drive if=ide,driver=null-co,index=4": "machine type does not support if=ide,bus=2,unit=0",
+    "-drive if=scsi,driver=null-co": "machine type does not support if=scsi,bus=0,unit=0",
+    "-M none -drive if=ide,driver=null-co,index=3": "machine type does not support if=ide,bus=1,unit=1",
+    "-M none -fda null-co://": "machine type does not support if=floppy,bus=0,unit=0",
     "-M none -device ide-cd": "No 'IDE' bus found for device 'ide-cd'",
 }
 """The same, with the end of what is said where that is QEMU's."""

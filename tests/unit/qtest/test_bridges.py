@@ -78,7 +78,6 @@ def test_interrupts_come_out_at_the_bridges_own_slot() -> None:
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        ("-device pci-bridge", "expected a name for the bridge"),
         ("-device pci-bridge,id=b -device pci-bridge,id=b", "expected a name for the bridge"),
         ("-device pci-bridge,id=b,bus=nothing", 'Bus "nothing" not found'),
         ("-device pci-bridge,id=b,addr=1", "is taken"),

@@ -12,6 +12,7 @@ from guestsim.replay import replay
 
 ROOT = Path(__file__).parents[4]
 TEXT = (ROOT / "docs" / "replay.md").read_text()
+TARGETS = ("devmodels", "qemu", "qemu-storage-daemon", "vhost-user", "vfio-user")
 OTHERS = (ROOT / "docs" / "portable-replay.md").read_text()
 
 
@@ -23,6 +24,13 @@ def test_every_option_is_in_a_table() -> None:
     assert options
     missing = {option for option in options if f"`{option}" not in TEXT + OTHERS}
     assert not missing
+
+
+def test_every_target_is_in_the_help() -> None:
+    text = CliRunner().invoke(app, ["replay", "--help"], env={"COLUMNS": "200"}).stdout
+    assert not {name for name in TARGETS if name not in text}
+    (row,) = (line for line in OTHERS.splitlines() if line.startswith("| `--target`"))
+    assert not {name for name in TARGETS if f"`{name}`" not in row}
 
 
 def test_the_example_is_what_is_printed() -> None:

@@ -254,7 +254,7 @@ DISK = "-device virtio-blk-pci,drive=d -drive if=none,id=d,file=null-co://,forma
         ("-device nvme,serial=x,drive=n -drive if=none,id=n,file=null-co://", ["nvme"], 2),
         ("-device floppy,unit=0 -device sdhci-pci -device i6300esb", ["floppy", "sdhci-pci", "i6300esb"], 3),
         ("-device intel-iommu,intremap=on", ["intel-iommu"], 1),
-        ("-device ioh3420,id=p -device e1000,bus=p", ["ioh3420", "e1000"], 2),
+        ("-device x3130-upstream,id=p -device e1000,bus=p", ["x3130-upstream", "e1000"], 2),
     ],
 )
 def test_a_device_that_is_not_modelled_leaves_the_others_where_they_are(
@@ -267,7 +267,7 @@ def test_a_device_that_is_not_modelled_leaves_the_others_where_they_are(
 
 
 def test_a_device_of_ours_behind_one_that_is_not_modelled(tmp_path: Path) -> None:
-    line = f"qemu-system-i386 -M q35 -nodefaults -device ioh3420,id=p {DISK}".replace(
+    line = f"qemu-system-i386 -M q35 -nodefaults -device x3130-upstream,id=p {DISK}".replace(
         "drive=d", "drive=d,bus=p"
     )
     with pytest.raises(OptionError, match='Bus "p" is of a device that is not modelled here'):
