@@ -36,7 +36,7 @@ BRIDGES = {
     "pcie-pci-bridge": PciIdentity(0x1B36, 0x000E, 0x060400),
     "pci-bridge": PciIdentity(0x1B36, 0x0001, 0x060400),
     "ioh3420": PciIdentity(0x8086, 0x3420, 0x060400, 2),
-    "i82801b11-bridge": PciIdentity(0x8086, 0x244E, 0x060401, 0x92),
+    "i82801b11-bridge": PciIdentity(0x8086, 0x244E, 0x060401, 0x92, 0, 0, 0, 0x00A0),
 }
 """Bridges to a bus that is called as the device is."""
 PORTS = ("pcie-root-port", "ioh3420")

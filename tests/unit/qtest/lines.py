@@ -51,7 +51,7 @@ TAKEN = (
     "-device ioh3420 -device i82801b11-bridge -device pci-bridge,chassis_nr=3",
     "-M q35 -device ioh3420,id=a,chassis=1,slot=3,port=2 -device virtio-scsi-pci,bus=a",
     "-M q35 -device i82801b11-bridge,id=a -device virtio-scsi-pci,bus=a,addr=1",
-    "-M q35 -device i82801b11-bridge -device pci-bridge,bus=pci.0,addr=1 -device virtio-scsi-pci,bus=pci.1,addr=3",
+    "-M q35 -device i82801b11-bridge -device pci-bridge,bus=pci.0,chassis_nr=3 -device virtio-scsi-pci,bus=pci.1",
 )
 """With `-M pc -nodefaults` in front."""
 REFUSED = {

@@ -58,6 +58,18 @@ def test_addresses_come_through_the_windows_alone() -> None:
         assert client.number(num_queues) == 0
 
 
+def test_headers_are_as_on_qemu() -> None:
+    """But for capabilities, of which there are none."""
+    words = "-device ioh3420,addr=3 -device i82801b11-bridge,addr=4"
+    with machine("-M", "q35", "-nodefaults", *words.split()) as client:
+        headers = [[client.config(slot, 0, at) for at in (0, 8, 0x0C, 0x2C, 0x3C)] for slot in (3, 4)]
+        assert headers == [
+            [0x3420_8086, 0x0604_0002, 0x01_0000, 0, 0x0100],
+            [0x244E_8086, 0x0604_0192, 0x01_0000, 0, 0],
+        ]
+        assert client.config(4, 0, 4) >> 16 == 0x00A0
+
+
 def test_interrupts_come_out_at_the_bridges_own_slot() -> None:
     words = "-device pci-bridge,id=b1,addr=5 -device virtio-scsi-pci,id=s0,bus=b1,addr=3"
     with machine("-M", "pc", "-nodefaults", *words.split()) as client:
