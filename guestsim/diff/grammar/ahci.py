@@ -22,7 +22,7 @@ from guestsim.diff.grammar.ahci_registers import ANY_REGISTERS
 from guestsim.diff.grammar.ata import Table, Task, queued, task
 from guestsim.diff.grammar.ata_disk import DISK
 from guestsim.diff.grammar.ata_held import OFTEN, STOPPED_HELD, TAGS, event
-from guestsim.diff.grammar.packets import CD_AS_QEMU, DMA, MEDIUM, aborted, apart, stuck
+from guestsim.diff.grammar.packets import CD_AS_QEMU, DMA, READS, aborted, apart, stuck
 from guestsim.diff.grammar.registers import Registers
 from guestsim.drivers.ahci_layouts import ENABLED, Ghc, Hba, PortReg
 
@@ -150,7 +150,8 @@ def interrupted(random: Random, table: Table) -> Interrupted:
 
 def _ends_qemu(one: Task, how: str) -> bool:
     """Whether QEMU 7.2 ends with a segmentation fault, which happens where data of such a command come late."""
-    media = one.way.startswith("dma") or one.name in MEDIUM
+    reads = one.replies is not None and bool(one.replies[1].length) and one.packet[0] in READS
+    media = one.way.startswith("dma") or reads
     return one.way in ("pio-in", "pio-out") or (media and how == SOFTWARE_RESET)
 
 

@@ -300,6 +300,8 @@ def read_blocks(random: Random) -> Task:
     return carried(random, one)
 
 
+READS = (0x28, 0xA8, 0xBE)
+"""READ (10) and (12), READ CD."""
 MEDIUM = ("read-10", "read-12", "read-cd", "read-cd-whole")
 """What reads the medium."""
 WHOLE, HEADER_AT, CHECKS_AT = 2352, 12, 2064
@@ -401,7 +403,7 @@ def anything(random: Random) -> Task:
     """Any bytes after an operation code: what comes of them, if anything, comes by DMA."""
     code = random.choice(OF_BOTH) if random.random() < 0.9 else random.randrange(256)
     cdb = bytearray((code, *(random.choice(FIELDS) for _ in range(11))))
-    if code in (0x28, 0xA8, 0xBE):
+    if code in READS:
         # Sometimes of more blocks than there is room for.
         cdb[2:5], cdb[6:8] = bytes(3), bytes(2)
         most = 3 if code == 0xBE else 5
