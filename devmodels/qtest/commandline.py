@@ -225,7 +225,9 @@ def _global(launch: Launch, text: str) -> None:
 
 
 def _object(launch: Launch, text: str) -> None:
-    kind = text.partition(",")[0].removeprefix("qom-type=")
+    kind: object = text.partition(",")[0].removeprefix("qom-type=")
+    if text.startswith("{"):
+        kind = decode(text, None, what="-object").get("qom-type")
     if kind in MONITOR_OBJECTS:
         _monitor_of(
             launch, decode(text, None, what="-object", implied="qom-type"), human=kind == "monitor-hmp"

@@ -34,6 +34,7 @@ TAKEN = (
     "-action panic=none -seed 5 -compat deprecated-input=reject",
     # JSON in single quotes.
     "-device {'driver':'virtio-scsi-pci','id':'s'} -object {'qom-type':'iothread','id':'t'}",
+    "-object {'qom-type':'memory-backend-ram','id':'m','size':1048576}",
     "-blockdev {'driver':'null-co','node-name':'d'} -device {'driver':\"ide-hd\",'drive':'d'}",
     "-drive if=none,file=json:{'driver':'null-co'}",
     # Options of drives.

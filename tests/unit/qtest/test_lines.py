@@ -134,6 +134,10 @@ def test_monitors_that_are_objects() -> None:
         ("stdio", True, False),
     ]
     assert not launch.objects
+    launch = parse(
+        ["-object", '{"qom-type":"monitor-qmp","id":"q","chardev":"c"}', "-chardev", "socket,path=C,id=c"]
+    )
+    assert [str(each.where) for each in launch.monitors] == ["C"]
     with pytest.raises(OptionError, match='-object monitor-qmp,id=q,chardev=x: chardev "x" not found'):
         parse(["-object", "monitor-qmp,id=q,chardev=x"])
     with pytest.raises(OptionError, match="chardev: missing; expected the id of one"):
