@@ -215,9 +215,13 @@ class PortRegisters(RegisterFile, size=PORT_SIZE, widths=(1, 2, 4, 8), lenient=T
     asp = cmd.bit(27, HWINIT, doc="aggressive slumber: none")
     icc = cmd.bits(31, 28, RW, doc="link power state asked for; 0 again when the link is there")
 
-    tfd = Register(
-        0x20, 4, RO, reset=0x7F, clause="AHCI 1.3.1 §3.3.8", doc="PxTFD: error and status of the device"
-    )
+    tfd = Register(0x20, 4, RO, clause="AHCI 1.3.1 §3.3.8", doc="PxTFD: error and status of the device")
+    tfd_sts_err = tfd.bit(0, RO, reset=1, doc="a command has failed")
+    tfd_sts_cs_low = tfd.bits(2, 1, RO, reset=3, doc="the command's own")
+    tfd_sts_drq = tfd.bit(3, RO, reset=1, doc="a data transfer is asked for")
+    tfd_sts_cs = tfd.bits(6, 4, RO, reset=7, doc="the command's own")
+    tfd_sts_bsy = tfd.bit(7, RO, doc="the device is busy")
+    tfd_err = tfd.bits(15, 8, RO, doc="the device's error register")
     sig = Register(
         0x24, 4, RO, reset=0xFFFF_FFFF, clause="AHCI 1.3.1 §3.3.9", doc="PxSIG: the first signature"
     )

@@ -81,7 +81,10 @@ class UltraTiming(RegisterFile, size=4, widths=(1, 2, 4), lenient=True):
     """Configuration space 48h to 4Bh of a PIIX4: Ultra DMA, which a PIIX3 has not."""
 
     udmactl = Register(0x00, 1, clause="Intel 290562 §5.1.12", doc="UDMACTL: for which devices")
-    udmactl_bits = udmactl.bits(3, 0, RW, doc="one a device")
+    psde0 = udmactl.bit(0, RW, doc="primary, device 0")
+    psde1 = udmactl.bit(1, RW, doc="primary, device 1")
+    ssde0 = udmactl.bit(2, RW, doc="secondary, device 0")
+    ssde1 = udmactl.bit(3, RW, doc="secondary, device 1")
     udmatim0 = Register(0x02, 1, clause="Intel 290562 §5.1.13", doc="UDMATIM, primary: cycle times")
     udmatim0_device0 = udmatim0.bits(1, 0, RW, doc="of device 0")
     udmatim0_device1 = udmatim0.bits(5, 4, RW, doc="of device 1")

@@ -38,7 +38,10 @@ class ExpressCapability(Capability, size=0x3C):
     flr_capable = device_capabilities.bit(28, HWINIT, reset=1, doc="a function can be reset alone")
 
     device_control = Register(0x08, 2, clause="PCIe 6.0 §7.5.3.4")
-    error_reporting = device_control.bits(3, 0, RW, doc="kept; there are no errors to report")
+    correctable_reporting = device_control.bit(0, RW, doc="kept; there are no errors to report")
+    non_fatal_reporting = device_control.bit(1, RW, doc="kept; there are no errors to report")
+    fatal_reporting = device_control.bit(2, RW, doc="kept; there are no errors to report")
+    unsupported_reporting = device_control.bit(3, RW, doc="kept; there are no errors to report")
     relaxed_ordering = device_control.bit(4, RW, reset=1, doc="kept, without effect")
     max_payload = device_control.bits(7, 5, RW, doc="kept, without effect")
     extended_tag = device_control.bit(8, RW, reset=1, doc="kept, without effect")

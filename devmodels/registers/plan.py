@@ -6,7 +6,8 @@ touched, or by a register's slot (its place in an instance's list of values).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import cache
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import msgspec
@@ -184,8 +185,9 @@ class Layout:
                     self.writes[key] = self.write_plans[register.slot]
 
 
-def bits_by_access(register: Register) -> dict[Access, int]:
-    """The mask of the bits of each access kind that `register` has."""
+@cache
+def bits_by_access(register: Register) -> Mapping[Access, int]:
+    """The mask of the bits of each access kind that `register` has, with all of its fields."""
     left = (1 << 8 * register.width) - 1
     masks: dict[Access, int] = {}
     for field in register.fields:
