@@ -1,4 +1,4 @@
-"""QEMU 7.2's ATAPI drive: which packets it has, what it answers, and how it refuses.
+"""QEMU 7.2's ATAPI drive: how its packets (`qemupackets`) are done, and refused.
 
 Facts are those of its IDE core and of its packet commands; where they depart from MMC-6 and ATA/ATAPI-7, the masks of
 `guestsim diff` say by which clause.
@@ -48,7 +48,6 @@ if TYPE_CHECKING:
 BLOCK, WHOLE = disc.BLOCK, 2352
 """Bytes of a block's data, and of all of a sector of a CD."""
 SYNC = b"\0" + b"\xff" * 10 + b"\0"
-HEADER = 16
 MODE_1 = 1
 CYCLE_NS, SLOW_NS = 180, 300
 """Cycle times of DMA, and of PIO without flow control."""
