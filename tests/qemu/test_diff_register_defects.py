@@ -8,6 +8,7 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
+from devmodels.pci.function import PciFunction
 from devmodels.pci.msix import MsixCapability
 from devmodels.virtio_blk import device as blk
 from devmodels.virtio_blk import ranges
@@ -120,7 +121,12 @@ def _release(monkeypatch: pytest.MonkeyPatch, may: Callable[[MsixCapability], ob
 
 
 def a_message_without_bus_mastering(monkeypatch: pytest.MonkeyPatch) -> None:
+    def send(function: PciFunction, address: int, data: int) -> None:
+        if function._host is not None:
+            function._host.post(address, data)
+
     _release(monkeypatch, lambda msix: not msix.function_mask)
+    monkeypatch.setattr(PciFunction, "send_message", send)
 
 
 def a_message_although_the_function_is_masked(monkeypatch: pytest.MonkeyPatch) -> None:
