@@ -108,12 +108,6 @@ class DriveOptions(Protocol):
         ...
 
 
-def _state_file(context: IoContext, path: str) -> StateFile:
-    from devmodels.scsi.statefile import StateFile  # machines without a SCSI disk need nothing of SCSI
-
-    return StateFile(context, path)
-
-
 def _kept_file(context: IoContext, path: str) -> KeptFile:
     from devmodels.ata.disk.kept import KeptFile
 
@@ -188,8 +182,8 @@ class Assembly:
         self.paths: dict[str, str] = {}
         """Where QEMU has host devices in its object tree, by id; devices with a drive have it in their backend."""
         self.options: dict[str, Mapping[str, object]] = {}
-        self.open_state: Callable[[IoContext, str], StateFile] = _state_file
-        """Opens the files in which units keep something."""
+        self.open_state: Callable[[IoContext, str], StateFile] | None = None
+        """Opens the files in which units keep something, if they are not to do so themselves."""
         self.open_kept: Callable[[IoContext, str], KeptFile] = _kept_file
         """The same of ATA disks."""
         self.one_context = one_context
@@ -388,6 +382,11 @@ class Assembly:
         """The device `name`, where that is a PCI function."""
         found = self.ata_hosts.get(name) or self.devices.get(name)
         return found if isinstance(found, PciFunction) else None
+
+    def device_of(self, function: PciFunction) -> str | None:
+        """The device that has `function`; None where that is the board's own, or a bridge."""
+        names = (*self.ata_hosts, *self.devices)
+        return next((name for name in names if self.function(name) is function), None)
 
     def ata_host(self, unit: str) -> AhciPci | PiixIde:
         """The host on whose bus the ATA device `unit` is."""

@@ -197,7 +197,7 @@ class BlockBackend:
 
     def flush_in_turn(self) -> None:
         """Begin a flush, of a write-through request too, when those before it are over, as QEMU does."""
-        self._serving.flushes = modes.Turns(self.context)
+        self._serving.flushes = modes.FlushTurns(self.context)
         self._configure()
 
     def set_throttle_group(self, group: ThrottleGroup | None) -> None:

@@ -21,7 +21,7 @@ _LIMITED = (Op.READ, Op.WRITE, Op.WRITE_ZEROES, Op.SECURE_ERASE)
 """What a backend's own throttle group concerns: discards and flushes never wait there, as in QEMU."""
 
 
-class Turns(Lock):
+class FlushTurns(Lock):
     """Turns of flushes, of a backend on `context`."""
 
     __slots__ = ("context",)
@@ -41,7 +41,7 @@ def handlers(
     member: Member | None,
     read_only: bool,
     write_cache: bool,
-    flushes: Turns | None = None,
+    flushes: FlushTurns | None = None,
 ) -> list[Handler]:
     """A handler for each `Op`: those of the edge, `served`, behind what the modes ask for."""
     out = list(served)
@@ -76,13 +76,13 @@ async def _through(handler: Handler, request: Request) -> None:
     await handler(stable)
 
 
-async def _in_turn(flushes: Turns, handler: Handler, request: Request) -> None:
+async def _in_turn(flushes: FlushTurns, handler: Handler, request: Request) -> None:
     """One flush at a time."""
     async with flushes:
         await handler(request)
 
 
-async def _stable_in_turn(flushes: Turns, handler: Handler, request: Request) -> None:
+async def _stable_in_turn(flushes: FlushTurns, handler: Handler, request: Request) -> None:
     """A write that is to be stable when it is over: it is done, and then it waits for its turn to be flushed.
 
     Where it had to wait, what that was for is told of first.

@@ -22,7 +22,7 @@ from devmodels.trace import EventKind, Tracer
 
 if TYPE_CHECKING:
     from devmodels.blockbackend.backend import BlockBackend
-    from devmodels.blockbackend.modes import Turns
+    from devmodels.blockbackend.modes import FlushTurns
     from devmodels.blockbackend.requesttrace import RequestTrace
 
 logger = logs.logger(__name__)
@@ -75,7 +75,7 @@ class Serving:
         self.now = time.monotonic_ns if node.context.kind is ClockKind.WALL else node.context.now_ns
         self.handlers: list[Handler] = []
         self.begin_write: BeginWrite | None = None
-        self.flushes: Turns | None = None
+        self.flushes: FlushTurns | None = None
         """Where flushes wait for each other, if they do."""
         self.waiting = Waiting(self, stopped=not run_state.running)
         self.runs = Runs(self)

@@ -160,10 +160,9 @@ def _check_function(driver: str, given: Mapping[str, object], board: Board) -> N
 
 def _model_of(function: PciFunction, board: Board) -> str:
     """What QEMU calls it."""
-    assembly = board.assembly
-    for name in (*assembly.ata_hosts, *assembly.devices):
-        if assembly.function(name) is function:
-            return str(assembly.options[name]["driver"])
+    name = board.assembly.device_of(function)
+    if name is not None:
+        return str(board.assembly.options[name]["driver"])
     return next(
         (model for model, identity in BRIDGES.items() if function.identity is identity), function.name
     )

@@ -138,9 +138,8 @@ class PciHotplug:
         assembly, buses = self._assembly, self._buses()
         if self.selected >= len(buses):
             return
-        names = {id(assembly.function(name)): name for name in (*assembly.ata_hosts, *assembly.devices)}
         for slot, _, function in buses[self.selected].functions():
-            name = names.get(id(function))
+            name = assembly.device_of(function)
             if name is None and function.identity.class_code >> 16 == NETWORK:
                 yield slot, "", function
             else:

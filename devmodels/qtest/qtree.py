@@ -51,10 +51,7 @@ def _pci_bus(board: Board, bus: RootBus, name: str, kind: str) -> Iterator[str]:
 
 def _function(board: Board, function: PciFunction, place: str) -> Iterator[str]:
     assembly, identity = board.assembly, function.identity
-    name = next(
-        (each for each in (*assembly.ata_hosts, *assembly.devices) if assembly.function(each) is function),
-        None,
-    )
+    name = assembly.device_of(function)
     options = {} if name is None else assembly.options[name]
     model = str(options.get("driver", _model(function)))
     yield f'dev: {model}, id "{id_of(board, function)}"'

@@ -26,12 +26,17 @@ _LONGEST = 1 << 16
 """One that is no shorter is importlib's."""
 
 
+def _compiled(source: str) -> str:
+    """Where what is compiled of a source is."""
+    folder, name = os.path.split(source)
+    return f"{folder}/__pycache__/{name[:-3]}{_COMPILED}"
+
+
 class _Loader(SourceFileLoader):
     def get_code(self, fullname: str) -> CodeType | None:
         """What the module is compiled to."""
-        folder, name = os.path.split(self.path)
         try:
-            file = os.open(f"{folder}/__pycache__/{name[:-3]}{_COMPILED}", os.O_RDONLY | os.O_CLOEXEC)
+            file = os.open(_compiled(self.path), os.O_RDONLY | os.O_CLOEXEC)
             try:
                 data = os.read(file, _LONGEST)
             finally:
@@ -71,7 +76,7 @@ class Finder:
         spec = ModuleSpec(name, _Loader(name, file), origin=file, is_package=inside is not None)
         spec.submodule_search_locations = inside
         spec.has_location = True
-        spec.cached = f"{file[: file.rfind('/')]}/__pycache__{file[file.rfind('/') : -3]}{_COMPILED}"
+        spec.cached = _compiled(file)
         return spec
 
     def _names(self, folder: str) -> frozenset[str]:
